@@ -1,0 +1,1 @@
+"""The compositor: turns speech and mouth regions into encoded avatar video."""

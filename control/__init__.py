@@ -1,0 +1,1 @@
+"""The control plane: answers "where to?" and never touches a token."""

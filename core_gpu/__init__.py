@@ -1,0 +1,1 @@
+"""Services beside the GPUs: the arbiter and the inference server."""

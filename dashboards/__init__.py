@@ -1,0 +1,1 @@
+"""Grafana pages and Prometheus rules, generated from the metric catalogue."""

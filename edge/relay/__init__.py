@@ -1,0 +1,1 @@
+"""Attempts: retry before the first event, failover, honest endings."""

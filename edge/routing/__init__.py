@@ -1,0 +1,1 @@
+"""Where to: cached route answers and the choice among candidates."""

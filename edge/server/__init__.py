@@ -1,0 +1,1 @@
+"""The HTTP server side: our uvicorn protocol class with the writer extension."""

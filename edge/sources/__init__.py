@@ -1,0 +1,1 @@
+"""Upstream: connections to engines, pooled, read through a protocol of our own."""

@@ -1,0 +1,1 @@
+"""Live streams: the contracts between sources and transports, deadlines and heartbeats."""

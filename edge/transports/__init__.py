@@ -1,0 +1,1 @@
+"""Downstream: how a stream reaches its client."""

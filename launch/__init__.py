@@ -1,0 +1,1 @@
+"""The `headrace` command: one service, or all of them on one machine."""

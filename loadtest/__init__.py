@@ -1,0 +1,1 @@
+"""Load generators and benchmarks: clients of the gateway, never parts of it."""

@@ -1,0 +1,1 @@
+"""The only package that services share: wire formats, flow control, operations."""

@@ -1,0 +1,1 @@
+"""Flow control: channels, marks, permits, budgets, breakers, selection, clocks."""

@@ -1,0 +1,1 @@
+"""Operations: metric catalogue, logging, settings, lifecycle, health."""

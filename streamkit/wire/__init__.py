@@ -1,0 +1,1 @@
+"""Wire formats: events, SSE, OpenAI shapes, errors, ids, routing and state schemas."""

@@ -1,0 +1,1 @@
+"""What tests share: free ports, process fixtures, the time factor, tool checks."""
