@@ -1,0 +1,66 @@
+"""What an engine's refusal means: the table that says whether to try another backend, and what the client is told.
+
+Read off captured engines (facts: captures/README.md): a draining vLLM answers 500 "cannot schedule new futures", a
+full one 503 without Retry-After, a loading llama-server 503; 401 and 403 are *our* credentials being wrong, so the
+client sees 502; any other 4xx is a verdict on the request and goes to the client as the engine wrote it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.openai import error_of
+
+__all__ = ["Verdict", "verdict", "verdict_of_frame"]
+
+
+class Verdict(NamedTuple):
+    """What to do about a refusal."""
+
+    retry: bool  #: another candidate may do better
+    blame: bool  #: counts against the backend's breaker
+    error: HeadraceError | None  #: what the client is told when nobody else can help; None = the engine's own body
+    status: int  #: HTTP status for the client
+
+
+def verdict(backend: str, status: int, body: bytes) -> Verdict:
+    """Judge an HTTP refusal.
+
+    Args:
+        backend: its name, for the message.
+        status: what the engine answered; not 2xx.
+        body: the engine's body, possibly cut to a bound.
+    """
+    found = error_of(body, event=False)
+    said = f": {found.message[:300]}" if found and found.message else ""
+    if status in (401, 403):
+        message = f"The backend {backend} refused the gateway's credentials; check its api_key_env."
+        return _ours(Code.BACKEND_ERROR, message, retry=True, blame=True)
+    if status == 404:
+        # The model may have been unloaded there and still be served by another backend.
+        return Verdict(retry=True, blame=False, error=None, status=404)
+    if status in (408, 429):
+        return _ours(Code.SATURATED, f"The backend {backend} is saturated{said}", retry=True, blame=False)
+    if 400 <= status < 500:
+        return Verdict(retry=False, blame=False, error=None, status=status)
+    if status == 503:
+        return _ours(Code.SATURATED, f"The backend {backend} takes no more work now{said}", retry=True, blame=False)
+    message = f"The backend {backend} failed with HTTP {status}{said}"
+    return _ours(Code.BACKEND_ERROR, message, retry=True, blame=True)
+
+
+def verdict_of_frame(backend: str, event: bytes) -> Verdict:
+    """Judge an error frame that came before any first event: a refusal in disguise.
+
+    vLLM answers 200 before it has looked at the request (facts: c08b_bad_schema_stream), so a 4xx can arrive so.
+    """
+    found = error_of(event, event=True)
+    status = found.code if found and found.code and 400 <= found.code < 600 else 500
+    payload = event.removeprefix(b"data:").strip()
+    return verdict(backend, status, payload)
+
+
+def _ours(code: Code, message: str, *, retry: bool, blame: bool) -> Verdict:
+    error = HeadraceError(code, message)
+    return Verdict(retry, blame, error, error.wire.status)

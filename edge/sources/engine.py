@@ -1,0 +1,268 @@
+"""The source for engines that speak the OpenAI wire format: a connection per stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from edge.sources.connection import Connection, Head
+from edge.sources.pool import ConnectError, Pool
+from edge.streams.contracts import Ending, Outcome, Sink, UpstreamRequest
+from edge.streams.quiet import Quiet
+from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.route import Candidate
+from streamkit.wire.sse import CONTENT_TYPE, EventSplitter, EventTooLargeError
+
+__all__ = ["EngineLimits", "EngineSource"]
+
+#: How much of a refusal's body is worth keeping.
+_REFUSAL_BYTES: Final = 64 * 1024
+#: An engine that goes on after a close is waited for no longer than this.
+_LINGER_S: Final = 600.0
+
+
+class EngineLimits:
+    """Bounds on what an engine may send, in bytes."""
+
+    __slots__ = ("max_event_bytes", "max_response_bytes")
+
+    def __init__(self, *, max_event_bytes: int, max_response_bytes: int) -> None:
+        self.max_event_bytes = max_event_bytes
+        self.max_response_bytes = max_response_bytes
+
+
+class EngineSource:
+    """Opens upstreams to one backend, each on a connection of its own."""
+
+    def __init__(self, candidate: Candidate, pool: Pool, limits: EngineLimits) -> None:
+        self._candidate = candidate
+        self._pool = pool
+        self._limits = limits
+        self._authorization = (
+            b"authorization: Bearer %b\r\n" % candidate.api_key.encode() if candidate.api_key else b""
+        )
+
+    def open(self, request: UpstreamRequest, sink: Sink) -> Exchange:
+        """Begin an attempt; see `Source.open`."""
+        cancels = self._candidate.capabilities.cancels_on_close
+        exchange = Exchange(
+            sink,
+            request,
+            self._limits,
+            head=self._head(request),
+            cancels_on_close=cancels.stream if request.stream else cancels.nonstream,
+        )
+        connection = self._pool.take()
+        if connection is not None:
+            exchange.begin(connection)
+        else:
+            exchange.connect(self._pool)
+        return exchange
+
+    def _head(self, request: UpstreamRequest) -> bytes:
+        extra = b"".join(b"%b: %b\r\n" % header for header in request.headers)
+        return (
+            b"POST %b%b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"accept: %b\r\n%b%b\r\n"
+            % (
+                self._pool.prefix,
+                request.path,
+                self._pool.authority,
+                len(request.body),
+                CONTENT_TYPE if request.stream else b"application/json",
+                self._authorization,
+                extra,
+            )
+        )
+
+
+class Exchange:
+    """One request and its response: the `Attempt` that `EngineSource.open` returns."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_cancelled",
+        "_cancels_on_close",
+        "_connecting",
+        "_connection",
+        "_content_type",
+        "_error",
+        "_head",
+        "_limits",
+        "_linger",
+        "_paused",
+        "_request",
+        "_reused",
+        "_sink",
+        "_splitter",
+        "_status",
+    )
+
+    def __init__(
+        self, sink: Sink, request: UpstreamRequest, limits: EngineLimits, *, head: bytes, cancels_on_close: bool
+    ) -> None:
+        self._sink: Sink | None = sink
+        self._request: UpstreamRequest | None = request
+        self._limits = limits
+        self._head = head
+        self._cancels_on_close = cancels_on_close
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._splitter: EventSplitter | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._status = 0
+        self._content_type = b""
+        self._error: HeadraceError | None = None
+        self._cancelled = False
+        self._reused = False
+        self._paused = False
+        self._linger: Quiet | None = None
+
+    # Attempt
+
+    def pause(self) -> None:
+        """Stop reading from the engine."""
+        self._paused = True
+        if self._connection is not None and not self._cancelled:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        if self._connection is not None:
+            self._connection.resume()
+
+    def cancel(self) -> None:
+        """Give up: close, or where the engine would go on regardless, read its answer to the end and drop it."""
+        if self._cancelled or self._sink is None:
+            return
+        self._cancelled = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        elif self._connection is not None:
+            if self._cancels_on_close:
+                self._connection.abort()
+            else:
+                self._splitter = None
+                self._body.clear()
+                self._connection.resume()
+                self._linger = Quiet(asyncio.get_running_loop(), _LINGER_S, self._connection.abort)
+
+    # Connecting
+
+    def connect(self, pool: Pool) -> None:
+        """Make a new connection and begin on it."""
+        self._connecting = asyncio.get_running_loop().create_task(self._connect(pool))
+
+    async def _connect(self, pool: Pool) -> None:
+        try:
+            connection = await pool.connect()
+        except ConnectError as exc:
+            self._connecting = None
+            self._error = HeadraceError(Code.BACKEND_ERROR, f"The backend cannot be reached: {exc}.")
+            self._end(Ending.BROKEN)
+        except asyncio.CancelledError:
+            self._connecting = None
+            self._end(Ending.CANCELLED)
+            if not self._cancelled:
+                raise
+        else:
+            self._connecting = None
+            if self._cancelled:
+                pool.released(connection)
+                self._end(Ending.CANCELLED)
+            else:
+                self.begin(connection)
+
+    def begin(self, connection: Connection) -> None:
+        """Send the request on `connection`."""
+        request, self._request = self._request, None
+        if request is None or self._sink is None:
+            return
+        self._connection = connection
+        self._reused = connection.used > 0
+        if request.stream:
+            self._splitter = EventSplitter(self._limits.max_event_bytes, one_choice=request.one_choice)
+        self._sink.sent()
+        connection.begin(self, self._head, request.body)
+        self._head = b""
+        if self._paused:
+            connection.pause()
+
+    # Taker
+
+    def on_head(self, head: Head) -> None:
+        """Decide how the body is read: as events, or whole."""
+        self._status = head.status
+        self._content_type = head.content_type
+        if self._splitter is not None and not (head.status == 200 and head.content_type.startswith(CONTENT_TYPE)):
+            self._splitter = None
+
+    def on_body(self, data: bytes) -> None:
+        """Deliver the events that are whole now: the hot path."""
+        splitter = self._splitter
+        if splitter is not None:
+            try:
+                batch = splitter.push(data)
+            except EventTooLargeError as exc:
+                self._fail(HeadraceError(Code.EVENT_TOO_LARGE, f"The backend sent too much: {exc}."))
+                return
+            if batch is not None and self._sink is not None:
+                self._sink.feed(batch)
+        elif not self._cancelled:
+            self._collect(data)
+
+    def on_complete(self) -> None:
+        """The response ended as HTTP says it must."""
+        self._connection = None
+        if self._splitter is not None:
+            self._end(Ending.END)
+        else:
+            self._end(Ending.ANSWER)
+
+    def on_broken(self, reason: str) -> None:
+        """The connection failed before the end."""
+        self._connection = None
+        if self._error is None:
+            self._error = HeadraceError(Code.STREAM_BROKEN, f"The backend's answer broke off: {reason}.")
+        self._end(Ending.BROKEN, stale=self._reused and self._status == 0)
+
+    # Inside
+
+    def _collect(self, data: bytes) -> None:
+        limit = self._limits.max_response_bytes if self._status < 400 else _REFUSAL_BYTES
+        self._body_bytes += len(data)
+        if self._body_bytes <= limit:
+            self._body.append(data)
+        elif self._status < 400:
+            text = f"The backend's answer is larger than max_response_bytes = {limit}."
+            self._fail(HeadraceError(Code.BACKEND_ERROR, text))
+
+    def _fail(self, error: HeadraceError) -> None:
+        self._error = error
+        self._splitter = None
+        self._body.clear()
+        if self._connection is not None:
+            self._connection.abort()
+
+    def _end(self, ending: Ending, *, stale: bool = False) -> None:
+        sink, self._sink = self._sink, None
+        if self._linger is not None:
+            self._linger.stop()
+            self._linger = None
+        if sink is None:
+            return
+        sink.end(
+            Outcome(
+                ending=Ending.CANCELLED if self._cancelled else ending,
+                status=self._status,
+                content_type=self._content_type,
+                body=b"".join(self._body),
+                error=self._error,
+                stale=stale,
+            )
+        )
+        self._splitter = None
+        self._body.clear()

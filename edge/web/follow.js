@@ -1,0 +1,46 @@
+/** Keep the newest text in view, until the reader scrolls up to read; then leave the page alone. */
+
+const NEAR = 40; // px from the bottom that still count as being there
+
+export class Follow {
+  #pinned = true;
+  #last = 0;
+  #jump;
+
+  /** @param {HTMLButtonElement} jump the "jump to latest" button */
+  constructor(jump) {
+    this.#jump = jump;
+    addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    addEventListener("resize", () => this.keep());
+    jump.addEventListener("click", () => this.latest());
+  }
+
+  /** Call after the page grew. */
+  keep() {
+    if (this.#pinned) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+    this.#last = scrollY;
+    this.#show();
+  }
+
+  /** Go to the end and stay there. */
+  latest() {
+    this.#pinned = true;
+    this.keep();
+  }
+
+  #scrolled() {
+    // Growth never moves the page up, so upwards is the reader's hand.
+    if (scrollY < this.#last - 1) this.#pinned = false;
+    if (this.#distance() < NEAR) this.#pinned = true;
+    this.#last = scrollY;
+    this.#show();
+  }
+
+  #distance() {
+    return document.documentElement.scrollHeight - innerHeight - scrollY;
+  }
+
+  #show() {
+    this.#jump.hidden = this.#pinned || this.#distance() < NEAR;
+  }
+}
