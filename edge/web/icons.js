@@ -25,7 +25,7 @@ export function iconButton(name, label, onClick) {
 /** A button that copies `text()` and says so for a moment. */
 export function copyButton(label, text) {
   const button = iconButton("copy", label, async () => {
-    await navigator.clipboard.writeText(text());
+    await copy(text());
     button.replaceChildren(icon("check"));
     button.setAttribute("aria-label", "Copied");
     setTimeout(() => {
@@ -34,4 +34,17 @@ export function copyButton(label, text) {
     }, 1500);
   });
   return button;
+}
+
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // Without TLS and off this machine there is no clipboard object; the old way still works.
+  const field = el("textarea", { class: "unseen", readonly: true });
+  field.value = text;
+  const focused = document.activeElement;
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+  focused?.focus();
 }

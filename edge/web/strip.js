@@ -20,6 +20,7 @@ export class LatencyStrip {
   #served = el("dd", { text: "–" });
   #badge = el("span", { class: "badge", text: "simulated", title: "A stand-in engine, not a GPU", hidden: true });
   #frame = 0;
+  #following = null;
   #node;
 
   /** @param {HTMLElement} node an empty, hidden element */
@@ -38,6 +39,7 @@ export class LatencyStrip {
   /** Follow a stream until `settle`. @param {import("./stats.js").StreamStats} stats */
   follow(stats) {
     cancelAnimationFrame(this.#frame);
+    this.#following = stats;
     this.#node.hidden = false;
     this.#node.dataset.live = "";
     this.served("", false);
@@ -54,8 +56,14 @@ export class LatencyStrip {
     tick(performance.now());
   }
 
-  /** The stream is over: show its final figures. @param {import("./stats.js").Summary} summary */
-  settle(summary) {
+  /**
+   * A stream is over: show its final figures, unless the strip has gone on to something else.
+   *
+   * @param {import("./stats.js").Summary} summary
+   * @param {import("./stats.js").StreamStats|null} [stats] what was followed; null for figures of an earlier visit
+   */
+  settle(summary, stats = null) {
+    if (this.#following !== stats) return;
     cancelAnimationFrame(this.#frame);
     this.#node.hidden = false;
     delete this.#node.dataset.live;
@@ -72,6 +80,7 @@ export class LatencyStrip {
 
   hide() {
     cancelAnimationFrame(this.#frame);
+    this.#following = null;
     this.#node.hidden = true;
   }
 
