@@ -1,0 +1,55 @@
+"""Where `headrace up` keeps what it found and what its children say."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamkit.ops.settings import SettingsError
+
+__all__ = ["state_folder"]
+
+
+@contextlib.contextmanager
+def state_folder(base: int) -> Iterator[Path]:
+    """Hold the folder of the ports counted from `base`, for this process alone.
+
+    It is `.headrace/<base>` here, or below `$XDG_RUNTIME_DIR` where one may not write here; on free ports it is
+    temporary.
+
+    Raises:
+        SettingsError: another `headrace up` holds it, or there is no place for it.
+    """
+    if base == 0:
+        with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
+            yield Path(temporary)
+        return
+    folder = _made(base)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"headrace up runs on port {base} already (from {folder}); stop it, or choose another --port-base"
+            ) from None
+        yield folder
+
+
+def _made(base: int) -> Path:
+    places = [Path(".headrace")]
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        places.append(Path(runtime) / "headrace")
+    for place in places:
+        folder = place / str(base)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # What is found on one machine belongs in nobody's repository.
+            (place / ".gitignore").write_text("*\n", encoding="utf-8")
+        except OSError:
+            continue
+        return folder
+    raise SettingsError(f"cannot write to {' or '.join(map(str, places))}; start it in a folder of your own")

@@ -1,0 +1,243 @@
+"""`headrace up`: everything on one machine, with the engines it has, or the simulator."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from launch import config, detect
+from launch.child import StartError
+from launch.config import Configuration
+from launch.detect import Finding
+from launch.folder import state_folder
+from launch.screen import Row, Screen
+from launch.site import CONTROL, EDGE, GaveUpError, Site
+from streamkit.ops import server
+from streamkit.ops.http_client import HttpClient, HttpError
+
+__all__ = ["up"]
+
+_PATIENCE_S: Final = 2.0
+_READY_MS: Final = 15_000
+_READY_POLL_S: Final = 0.05
+_PROBE_MS: Final = 2_000
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def up(options: argparse.Namespace) -> int:
+    """Run until a signal comes, and return the exit status.
+
+    Raises:
+        SettingsError: the configuration cannot be used.
+    """
+    return server.run(lambda: _up(options, Screen()))
+
+
+async def _up(options: argparse.Namespace, screen: Screen) -> int:
+    plan, findings = await _plan(options)
+    base = config.PORT_BASE if options.port_base is None else options.port_base
+    with state_folder(base) as folder:
+        running = _Running(plan, findings, folder, screen, options.ready_file)
+        work = asyncio.create_task(running.work(), name="up")
+        with _on_signals(lambda: running.leave(work)):
+            try:
+                await work
+            except asyncio.CancelledError:
+                return 0
+            except StartError as error:
+                return running.failed(error)
+            except GaveUpError as error:
+                screen.line(screen.red(f"{error}; giving up"))
+                return 1
+            finally:
+                await running.end()
+        return 0
+
+
+async def _plan(options: argparse.Namespace) -> tuple[Configuration, list[Finding]]:
+    """Return what to run, and what was found on the machine (nothing, where a file says what to run)."""
+    findings: list[Finding] = []
+    if options.config is not None:
+        plan = config.load(options.config)
+    else:
+        findings = await detect.find()
+        backends = tuple(finding.backend for finding in findings if finding.backend is not None)
+        plan = config.of_machine(backends)
+    if options.port_base is not None:
+        plan = plan.on(options.port_base)
+    if options.edge_port is not None:
+        plan = plan.with_edge_port(options.edge_port)
+    return plan, findings
+
+
+class _Running:
+    """One run: what its terminal and its ready file show."""
+
+    def __init__(
+        self,
+        plan: Configuration,
+        findings: list[Finding],
+        folder: Path,
+        screen: Screen,
+        ready_file: str | None,
+    ) -> None:
+        self._findings = findings
+        self._screen = screen
+        self._ready_file = ready_file
+        self._begun = time.monotonic()
+        self._up = False
+        self._leaving = False
+        self._site = Site(plan, folder, self)
+
+    async def work(self) -> None:
+        """Start all, say so, and keep it alive."""
+        await self._site.start()
+        keeping = asyncio.create_task(self._site.keep(), name="keep")
+        try:
+            async with HttpClient() as http:
+                reasons = await self._ready(http)
+                models = await self._models(http)
+            self._up = True
+            self._show(reasons, models)
+            self.changed()
+            await keeping
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    def leave(self, work: asyncio.Task[None]) -> None:
+        """Take a signal: the first stops gracefully, the next one cuts what still streams."""
+        if self._leaving:
+            self._site.interrupt()
+            return
+        self._leaving = True
+        if self._up:
+            hint = " (again to cut the streams under way)" if self._screen.live else ""
+            self._screen.line(f"Stopping{hint}")
+        work.cancel()
+
+    async def end(self) -> None:
+        """End every child."""
+        self._leaving = True
+        await self._site.stop()
+        if self._ready_file is not None:
+            Path(self._ready_file).unlink(missing_ok=True)  # noqa: ASYNC240  nothing else runs any more
+
+    def failed(self, error: StartError) -> int:
+        """Say why a start failed; 2 = what the person asked for cannot be, 1 = anything else."""
+        self.died(str(error), error.lines)
+        return 2 if error.status == server.EXIT_ADDRESS else 1
+
+    def starting(self, names: list[str]) -> None:
+        """Show progress once it takes longer than anybody likes to look at nothing."""
+        if time.monotonic() - self._begun > _PATIENCE_S:
+            self._screen.passing(f"starting {', '.join(names)} …")
+
+    def died(self, what: str, lines: list[str]) -> None:
+        """Report a death with the last lines of the log."""
+        self._screen.line(self._screen.red(what))
+        for line in lines[-8:]:
+            self._screen.line(f"  {line}")
+
+    def changed(self) -> None:
+        """Write the ready file anew: process ids change with a restart."""
+        if self._ready_file is None or not self._up:
+            return
+        services = [child.ready for child in self._site.children.values()]
+        engines: list[dict[str, Any]] = [
+            {"name": backend.name, "url": backend.url, "ops_url": None, "pid": None, "kind": "engine"}
+            for backend in self._site.plan.backends
+        ]
+        server.write_ready_file(self._ready_file, {"services": [*services, *engines]})
+
+    async def _ready(self, http: HttpClient) -> str:
+        """Return an empty string once the edge takes work, or why it still does not after a while."""
+        url = f"{self._url(EDGE, 'ops_url')}/readyz"
+        reasons = "no answer"
+        try:
+            async with asyncio.timeout(_READY_MS / 1000):
+                while True:
+                    with contextlib.suppress(HttpError):
+                        answer = await http.get(url, timeout_ms=_PROBE_MS)
+                        if answer.status == 200:
+                            return ""
+                        reasons = answer.body.decode("utf-8", "replace")
+                    self.starting([EDGE])
+                    await asyncio.sleep(_READY_POLL_S)
+        except TimeoutError:
+            return reasons
+
+    async def _models(self, http: HttpClient) -> list[str]:
+        try:
+            answer = await http.get(f"{self._url(EDGE)}/v1/models", timeout_ms=_PROBE_MS)
+            listed = msgspec.json.decode(answer.body)["data"] if answer.status == 200 else []
+            return [str(model["id"]) for model in listed]
+        except (HttpError, msgspec.DecodeError, KeyError, TypeError):
+            return []
+
+    def _url(self, name: str, member: str = "url") -> str:
+        return str(self._site.children[name].ready[member])
+
+    def _show(self, reasons: str, models: list[str]) -> None:
+        screen, site = self._screen, self._site
+        took = time.monotonic() - self._begun
+        screen.line(f"{screen.bold('Headrace is up')} {screen.dim(f'({took:.1f} s)')}")
+        screen.line()
+        screen.table([*self._rows()])
+        screen.line()
+        screen.line(f"  configuration  {site.file}")
+        screen.line(f"  logs           {site.folder}{os.sep}*.log")
+        for note in (*(finding.note for finding in self._findings if finding.note), *config.notes(site.plan)):
+            screen.line(f"  note           {note}")
+        if reasons:
+            screen.line(screen.red(f"  not ready yet  {reasons}"))
+        edge = self._url(EDGE)
+        model = models[0] if models else "MODEL"
+        screen.line()
+        screen.line(f"  {screen.bold('open')}  {edge}/")
+        screen.line(f"  {screen.bold('curl')}  curl -N {edge}/v1/chat/completions \\")
+        screen.line("          -H 'content-type: application/json' -d '{")
+        screen.line(f'          "model": "{model}", "stream": true,')
+        screen.line('          "messages": [{"role": "user", "content": "Hello"}]}\'')
+        url = "" if edge == f"http://127.0.0.1:{config.PORT_BASE}" else f" --url {edge}"
+        screen.line(f'  {screen.bold("chat")}  headrace chat "Hello"{url}')
+        screen.line()
+        screen.line(screen.dim("  Ctrl-C stops everything."))
+
+    def _rows(self) -> Iterator[Row]:
+        site = self._site
+        yield Row(EDGE, self._url(EDGE), "real", "the gateway and its web page")
+        yield Row(CONTROL, self._url(CONTROL), "real", "routing and health")
+        products = {finding.backend.name: finding for finding in self._findings if finding.backend}
+        for backend in site.backends():
+            finding = products.get(backend.name)
+            detail = ", ".join((finding.product, *finding.models)) if finding else backend.engine
+            if backend.name == site.simulator and site.plan.simulator is not None:
+                detail = ", ".join(site.plan.simulator.models)
+            kind = "simulated" if backend.effective_capabilities().simulated else "real"
+            yield Row(backend.name, backend.url, kind, detail)
+
+
+@contextlib.contextmanager
+def _on_signals(handler: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    # nohup means: go on without the terminal.
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in numbers:
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        sys.stdout.flush()
