@@ -9,6 +9,7 @@ from edge.sources.connection import Connection, Head
 from edge.sources.pool import ConnectError, Pool
 from edge.streams.contracts import Ending, Outcome, Sink, UpstreamRequest
 from edge.streams.quiet import Quiet
+from streamkit.flow.budget import Account
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.route import Candidate
 from streamkit.wire.sse import CONTENT_TYPE, EventSplitter, EventTooLargeError
@@ -34,10 +35,11 @@ class EngineLimits:
 class EngineSource:
     """Opens upstreams to one backend, each on a connection of its own."""
 
-    def __init__(self, candidate: Candidate, pool: Pool, limits: EngineLimits) -> None:
+    def __init__(self, candidate: Candidate, pool: Pool, limits: EngineLimits, answers: Account) -> None:
         self._candidate = candidate
         self._pool = pool
         self._limits = limits
+        self._answers = answers
         self._authorization = (
             b"authorization: Bearer %b\r\n" % candidate.api_key.encode() if candidate.api_key else b""
         )
@@ -49,6 +51,7 @@ class EngineSource:
             sink,
             request,
             self._limits,
+            self._answers,
             head=self._head(request),
             cancels_on_close=cancels.stream if request.stream else cancels.nonstream,
         )
@@ -80,6 +83,7 @@ class Exchange:
     """One request and its response: the `Attempt` that `EngineSource.open` returns."""
 
     __slots__ = (
+        "_answers",
         "_body",
         "_body_bytes",
         "_cancelled",
@@ -100,11 +104,19 @@ class Exchange:
     )
 
     def __init__(
-        self, sink: Sink, request: UpstreamRequest, limits: EngineLimits, *, head: bytes, cancels_on_close: bool
+        self,
+        sink: Sink,
+        request: UpstreamRequest,
+        limits: EngineLimits,
+        answers: Account,
+        *,
+        head: bytes,
+        cancels_on_close: bool,
     ) -> None:
         self._sink: Sink | None = sink
         self._request: UpstreamRequest | None = request
         self._limits = limits
+        self._answers = answers
         self._head = head
         self._cancels_on_close = cancels_on_close
         self._connection: Connection | None = None
@@ -146,7 +158,7 @@ class Exchange:
                 self._connection.abort()
             else:
                 self._splitter = None
-                self._body.clear()
+                self._drop_body()
                 self._connection.resume()
                 self._linger = Quiet(asyncio.get_running_loop(), _LINGER_S, self._connection.abort)
 
@@ -232,18 +244,30 @@ class Exchange:
     # Inside
 
     def _collect(self, data: bytes) -> None:
+        """Keep a piece of a whole answer, within its bound and the process's budget."""
         limit = self._limits.max_response_bytes if self._status < 400 else _REFUSAL_BYTES
-        self._body_bytes += len(data)
-        if self._body_bytes <= limit:
+        size = len(data)
+        if self._body_bytes + size > limit:
+            if self._status < 400:
+                text = f"The backend's answer is larger than max_response_bytes = {limit}."
+                self._fail(HeadraceError(Code.BACKEND_ERROR, text))
+        elif not self._answers.reserve(size):
+            self._fail(
+                HeadraceError(Code.OUT_OF_MEMORY, "The gateway's memory budget is used up. Try again shortly.")
+            )
+        else:
+            self._body_bytes += size
             self._body.append(data)
-        elif self._status < 400:
-            text = f"The backend's answer is larger than max_response_bytes = {limit}."
-            self._fail(HeadraceError(Code.BACKEND_ERROR, text))
+
+    def _drop_body(self) -> None:
+        self._answers.release(self._body_bytes)
+        self._body_bytes = 0
+        self._body.clear()
 
     def _fail(self, error: HeadraceError) -> None:
         self._error = error
         self._splitter = None
-        self._body.clear()
+        self._drop_body()
         if self._connection is not None:
             self._connection.abort()
 
@@ -253,6 +277,7 @@ class Exchange:
             self._linger.stop()
             self._linger = None
         if sink is None:
+            self._drop_body()
             return
         sink.end(
             Outcome(
@@ -265,4 +290,4 @@ class Exchange:
             )
         )
         self._splitter = None
-        self._body.clear()
+        self._drop_body()

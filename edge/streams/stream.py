@@ -44,6 +44,7 @@ class Stream:
 
     __slots__ = (
         "_backlog",
+        "_committed",
         "_decided",
         "_ended",
         "_heartbeat",
@@ -98,6 +99,7 @@ class Stream:
         self._outlet: Outlet | None = None
         self._backlog: list[bytes] = []
         self._write: Callable[[bytes], bool] = self._hold
+        self._committed = False
         self._paused_at = 0.0
         self._unsent_seen = 0
         self._reader: Quiet | None = None
@@ -141,8 +143,13 @@ class Stream:
         self.error = error
         self._end(StreamEvent.FAIL if error is not None or reply.status >= 400 else StreamEvent.FINISH)
 
-    def fail(self, error: HeadraceError) -> None:
-        """End in an error: an HTTP status if nothing was sent, else an error frame and `[DONE]` (law 5)."""
+    def fail(self, error: HeadraceError, frame: bytes | None = None) -> None:
+        """End in an error: an HTTP status if nothing was sent, else an error frame and `[DONE]` (law 5).
+
+        Args:
+            error: what the log and the counters say, and the client too.
+            frame: the engine's own error frame, to be sent in place of ours.
+        """
         if self.state.ended:
             return
         self.error = error
@@ -150,7 +157,7 @@ class Stream:
             headers = tuple(error.headers())
             self.reply = Reply(status=error.wire.status, body=error.envelope(), headers=headers)
         else:
-            self._write(error.frame() + DONE)
+            self._write((frame or error.frame()) + DONE)
         self._end(StreamEvent.FAIL)
 
     # For the transport
@@ -159,6 +166,11 @@ class Stream:
     def paused(self) -> bool:
         """The reader is too slow just now and the upstream is paused."""
         return self._paused_at > 0.0
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client is owed a 200 and an event stream, even if that has ended since."""
+        return self._committed
 
     @property
     def backlog_bytes(self) -> int:
@@ -213,6 +225,7 @@ class Stream:
 
     def _commit(self) -> None:
         self.state = next_stream(self.state, StreamEvent.COMMIT)
+        self._committed = True
         if not self._decided.done():
             self._decided.set_result(None)
 

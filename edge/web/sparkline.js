@@ -26,18 +26,17 @@ export class Sparkline {
    * @param {number} [growing] the gap that is open right now
    */
   draw(points, growing = 0) {
-    const shown = points.slice(-SLOTS);
-    if (growing > (shown.at(-1) ?? 0)) shown.push(growing);
+    const all = growing > (points.at(-1) ?? 0) ? [...points, growing] : points;
+    const shown = all.slice(-SLOTS);
     this.#ceiling = Math.max(FLOOR_MS, ...shown);
     const step = WIDTH / (SLOTS - 1);
     const left = WIDTH - (shown.length - 1) * step;
     const y = (gap) => (BASE - (gap / this.#ceiling) * (BASE - 3)).toFixed(1);
-    let line = `M0 ${BASE}`;
-    if (shown.length) line += `H${Math.max(0, left - step).toFixed(1)}`;
+    let line = shown.length === SLOTS ? "" : `L0 ${BASE}H${Math.min(WIDTH, left - step).toFixed(1)}`;
     shown.forEach((gap, i) => {
       line += `L${(left + i * step).toFixed(1)} ${y(gap)}`;
     });
-    if (!shown.length) line += `H${WIDTH}`;
+    line = `M${line.slice(1)}`;
     this.#line.setAttribute("d", line);
     this.#area.setAttribute("d", `${line}V${HEIGHT}H0Z`);
     this.node.dataset.points = String(points.length);

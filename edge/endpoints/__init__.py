@@ -1,0 +1,1 @@
+"""The edge's HTTP surface: one module for each kind of page."""

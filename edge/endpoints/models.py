@@ -1,0 +1,58 @@
+"""`GET /v1/models`: what the backends serve, from the newest state, without asking anybody."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge.routing.state import StateSource
+from edge.streams.contracts import Reply
+from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.state import Snapshot
+
+__all__ = ["list_models", "one_model"]
+
+
+def list_models(state: StateSource) -> Reply:
+    """Return OpenAI's list of models.
+
+    Raises:
+        HeadraceError: NO_ROUTE; control was never heard.
+    """
+    models = _models(_snapshot(state))
+    rows = [_row(name, backends) for name, backends in sorted(models.items())]
+    return Reply(status=200, body=msgspec.json.encode({"object": "list", "data": rows}))
+
+
+def one_model(state: StateSource, name: str) -> Reply:
+    """Return one model.
+
+    Raises:
+        HeadraceError: MODEL_NOT_FOUND, or NO_ROUTE.
+    """
+    models = _models(_snapshot(state))
+    if name not in models:
+        known = ", ".join(sorted(models)) or "none just now"
+        raise HeadraceError(
+            Code.MODEL_NOT_FOUND, f"The model `{name}` does not exist here; there is: {known}.", param="model"
+        )
+    return Reply(status=200, body=msgspec.json.encode(_row(name, models[name])))
+
+
+def _snapshot(state: StateSource) -> Snapshot:
+    if state.snapshot is None:
+        raise HeadraceError(Code.NO_ROUTE, "The control plane has not answered yet. Try again shortly.")
+    return state.snapshot
+
+
+def _models(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Return the names of the backends that serve each model, those that are up first."""
+    models: dict[str, list[str]] = {}
+    for backend in sorted(snapshot.backends, key=lambda backend: backend.health != "up"):
+        for model in backend.models:
+            models.setdefault(model, []).append(backend.name)
+    return models
+
+
+def _row(name: str, backends: list[str]) -> dict[str, object]:
+    # `created` is required by the SDKs' types; nobody knows when a model was made.
+    return {"id": name, "object": "model", "created": 0, "owned_by": "headrace", "backends": backends}

@@ -1,0 +1,34 @@
+"""The edge's own choice among candidates: region, affinity, and the power of two choices on its own counts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from streamkit.flow.select import by_region, p2c, rendezvous
+from streamkit.wire.route import Candidate, RouteAnswer
+
+__all__ = ["preference"]
+
+_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
+
+
+def preference(
+    answer: RouteAnswer, *, inflight: Callable[[Candidate], float], session: str, region: str
+) -> list[Candidate]:
+    """Return all candidates of an answer, best first.
+
+    Args:
+        answer: control's set.
+        inflight: this edge's requests at a candidate now.
+        session: `X-Headrace-Session`; one session keeps to one backend while that serves.
+        region: the edge's own region, whose candidates come first.
+    """
+    candidates = answer.candidates
+    if len(candidates) == 1:
+        return list(candidates)
+    if session or answer.policy == "affinity":
+        order = rendezvous(session or answer.decision_id, candidates, lambda c: c.backend, lambda c: c.weight)
+    else:
+        order = p2c(candidates, inflight, lambda c: c.weight * c.max_inflight, _RANDOM)
+    return by_region(order, region, lambda candidate: candidate.region)

@@ -1,0 +1,138 @@
+"""Route answers, cached: control says "where to?", and streams start without it while it is away (law 1)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from streamkit.ops import catalog
+from streamkit.ops.http_client import HttpClient, HttpError
+from streamkit.ops.metrics import Metrics
+from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.route import RouteAnswer, RouteRequest
+from streamkit.wire.state import CACHE_MS
+
+__all__ = ["Routes"]
+
+_LOG = logging.getLogger("headrace.edge.routes")
+#: Distinct keys kept; a key is a model and three small classes, so this is far beyond honest use.
+_MAX_ENTRIES: Final = 4096
+
+
+class _Entry:
+    __slots__ = ("answer", "asked_at", "epoch")
+
+    def __init__(self, answer: RouteAnswer, epoch: int) -> None:
+        self.answer = answer
+        self.asked_at = monotonic()
+        self.epoch = epoch
+
+
+class Routes:
+    """Asks control, and remembers.
+
+    - Within its ttl an answer is used as it is.
+    - After it, while control's state has not changed, it is used once more and refreshed behind the request's back.
+    - When control's state has changed, or the answer was a shed, the request waits for a new one.
+    - While control is silent, sets are used for up to ten minutes, and counted.
+
+    Args:
+        http: the control client.
+        url: control's base address.
+        timeout_ms: longest wait for an answer.
+        metrics: where look-ups are counted, by source.
+    """
+
+    def __init__(self, http: HttpClient, url: str, *, timeout_ms: int, metrics: Metrics) -> None:
+        self._http = http
+        self._url = url.rstrip("/") + "/v1/route"
+        self._timeout_ms = timeout_ms
+        self._entries: dict[RouteRequest, _Entry] = {}
+        self._asking: dict[RouteRequest, asyncio.Task[RouteAnswer]] = {}
+        self._epoch = 0
+        self._cached = metrics.counter(catalog.ROUTES, "cache")
+        self._asked = metrics.counter(catalog.ROUTES, "control")
+        self._stale = metrics.counter(catalog.ROUTES, "stale")
+        self._failed = metrics.counter(catalog.ROUTES, "none")
+
+    def changed(self) -> None:
+        """Control's state is not what cached answers were made from."""
+        self._epoch += 1
+
+    def cached(self, request: RouteRequest) -> RouteAnswer | None:
+        """Return an answer that may be used without waiting, or None."""
+        entry = self._entries.get(request)
+        if entry is None or entry.epoch != self._epoch:
+            return None
+        age_ms = (monotonic() - entry.asked_at) * 1000
+        if age_ms <= entry.answer.ttl_ms:
+            self._cached.value += 1
+            return entry.answer
+        if entry.answer.shed is None and age_ms <= CACHE_MS:
+            self._ask(request)
+            self._cached.value += 1
+            return entry.answer
+        return None
+
+    async def route(self, request: RouteRequest) -> RouteAnswer:
+        """Return an answer, asking control when there is none to use.
+
+        Raises:
+            HeadraceError: NO_ROUTE; control is silent and nothing is cached.
+        """
+        answer = self.cached(request)
+        if answer is not None:
+            return answer
+        try:
+            answer = await asyncio.shield(self._ask(request))
+        except HttpError as exc:
+            entry = self._entries.get(request)
+            if entry is not None and (monotonic() - entry.asked_at) * 1000 <= CACHE_MS and entry.answer.shed is None:
+                self._stale.value += 1
+                return entry.answer
+            self._failed.value += 1
+            text = "Routing is unavailable: the control plane does not answer. Try again shortly."
+            raise HeadraceError(Code.NO_ROUTE, text) from exc
+        self._asked.value += 1
+        return answer
+
+    def close(self) -> None:
+        """Stop asking."""
+        for task in self._asking.values():
+            task.cancel()
+
+    def _ask(self, request: RouteRequest) -> asyncio.Task[RouteAnswer]:
+        """Ask once for each key at a time, however many requests wait."""
+        task = self._asking.get(request)
+        if task is None:
+            task = self._asking[request] = asyncio.get_running_loop().create_task(self._fetch(request))
+            task.add_done_callback(_retrieve)
+        return task
+
+    async def _fetch(self, request: RouteRequest) -> RouteAnswer:
+        epoch = self._epoch
+        try:
+            payload = msgspec.to_builtins(request)
+            response = await self._http.post_json(self._url, payload, timeout_ms=self._timeout_ms)
+            if response.status != 200:
+                raise HttpError("status", f"{self._url} answered {response.status}")
+            try:
+                answer = msgspec.json.decode(response.body, type=RouteAnswer)
+            except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+                raise HttpError("body", f"{self._url} answered what is no route: {exc}") from exc
+            if len(self._entries) >= _MAX_ENTRIES and request not in self._entries:
+                self._entries.pop(next(iter(self._entries)))
+            self._entries[request] = _Entry(answer, epoch)
+            return answer
+        finally:
+            self._asking.pop(request, None)
+
+
+def _retrieve(task: asyncio.Task[RouteAnswer]) -> None:
+    """A refresh behind a request's back may fail with nobody waiting; the next request sees its age."""
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        _LOG.debug("route refresh failed: %s", exc)
