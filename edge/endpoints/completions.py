@@ -200,4 +200,3 @@ class _Request:
         log.event(_LOG, "stream.end", **fields)
         parts.feed.publish("stream.end", fields)
         parts.streams.closed()
-        self._relay = None
