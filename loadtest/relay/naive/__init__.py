@@ -1,0 +1,1 @@
+"""Straightforward Starlette relays, as tutorials write them: peers to be compared with, not code to build on."""
