@@ -138,9 +138,9 @@ def _service(parser: argparse.ArgumentParser, *, ops: bool) -> None:
     if ops:
         parser.add_argument("--ops-port", type=free_or_port, metavar="N", help="port for health and metrics")
     _ready_file(parser)
-    # For `up`: a service that it started ends when it does, however it ends.
-    parser.add_argument("--leave-with", type=int, metavar="PID", help=argparse.SUPPRESS)
 
 
 def _ready_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ready-file", metavar="PATH", help="written as JSON once it answers")
+    # A service that `up` started ends when `up` does, however that ends; tests do the same with `up`.
+    parser.add_argument("--leave-with", type=int, metavar="PID", help=argparse.SUPPRESS)

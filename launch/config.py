@@ -130,7 +130,7 @@ def of_machine(found: tuple[Backend, ...]) -> Configuration:
 def notes(found: Configuration) -> list[str]:
     """Return what is allowed but should be seen: one line each."""
     return [
-        f"backend {backend.name}: the environment has no {backend.api_key_env}; it is asked without a key"
+        f"backend {backend.name}: the environment here has no {backend.api_key_env}; control would not start"
         for backend in found.backends
         if backend.api_key_env and not os.environ.get(backend.api_key_env)
     ]
@@ -206,6 +206,11 @@ def _check(found: Configuration, where: str) -> None:
     simulator = found.simulator
     if simulator is not None and simulator.name in {backend.name for backend in found.backends}:
         raise SettingsError(f'{where}: simulator.name: "{simulator.name}" is a backend\'s name already')
+    if simulator is not None and simulator.api_key is not None:
+        raise SettingsError(
+            f"{where}: simulator.api_key: expected none beside an edge; with a key, run headrace simulate by itself"
+            " and name it in [[backends]] with api_key_env"
+        )
     if found.edge.route_timeout_ms >= found.edge.commit_after_ms:
         raise SettingsError(
             f"{where}: edge.route_timeout_ms: expected less than edge.commit_after_ms"

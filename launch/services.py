@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
-import signal
-import sys
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from launch import config
+from launch.leave import leave_with
 from streamkit.ops import settings
 
 __all__ = ["control", "edge", "simulate"]
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def edge(options: argparse.Namespace) -> int:
@@ -45,18 +40,9 @@ def simulate(options: argparse.Namespace) -> int:
 
 def _with_options(name: str, options: argparse.Namespace, *keys: str) -> Any:
     """Return the service's settings with what the command line overrides, checked like the file's."""
-    _leave_with(options.leave_with)
+    leave_with(options.leave_with)
     found = config.section(options.config, name)
     given = {key: value for key in keys if (value := getattr(options, key)) is not None}
     if not given:
         return found
     return settings.convert({**msgspec.to_builtins(found), **given}, type(found), "command line", key=name)
-
-
-def _leave_with(parent: int | None) -> None:
-    """End gracefully when `parent` dies without a word, so that a killed `up` leaves nothing behind (Linux)."""
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -97,24 +97,26 @@ class Site:
         return (*self.plan.backends, own)
 
     async def start(self) -> None:
-        """Start every service: all at once where the ports are known, else each with what came before it.
+        """Start every service: control and the edge at once where the ports are known, else one after the other.
 
         Raises:
             StartError: one of them did not come up; the others were ended.
         """
         self._write()
         self._pending = list(self._starts)
-        if all(port for _, port in config.ports(self.plan)):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for name in self._starts:
-                        group.create_task(self._start(name))
-            except* StartError as errors:
-                raise errors.exceptions[0] from None
-        else:
-            for name in self._starts:
+        known = all(port for _, port in config.ports(self.plan))
+        together = [name for name in self._starts if known and name != self.simulator]
+        for name in self._starts:
+            if name not in together:
+                # Control's first probe should find it, so the simulator is always waited for.
                 await self._start(name)
                 self._write()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in together:
+                    group.create_task(self._start(name))
+        except* StartError as errors:
+            raise errors.exceptions[0] from None
 
     async def keep(self) -> None:
         """Restart what dies, until something dies too often.

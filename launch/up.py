@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from launch.child import StartError
 from launch.config import Configuration
 from launch.detect import Finding
 from launch.folder import state_folder
+from launch.leave import leave_with
 from launch.screen import Row, Screen
 from launch.site import CONTROL, EDGE, GaveUpError, Site
 from streamkit.ops import server
@@ -28,7 +29,7 @@ from streamkit.ops.http_client import HttpClient, HttpError
 __all__ = ["up"]
 
 _PATIENCE_S: Final = 2.0
-_READY_MS: Final = 15_000
+_READY_MS: Final = 5_000
 _READY_POLL_S: Final = 0.05
 _PROBE_MS: Final = 2_000
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,6 +45,7 @@ def up(options: argparse.Namespace) -> int:
 
 
 async def _up(options: argparse.Namespace, screen: Screen) -> int:
+    leave_with(options.leave_with)
     plan, findings = await _plan(options)
     base = config.PORT_BASE if options.port_base is None else options.port_base
     with state_folder(base) as folder:
@@ -162,28 +164,41 @@ class _Running:
 
     async def _ready(self, http: HttpClient) -> str:
         """Return an empty string once the edge takes work, or why it still does not after a while."""
-        url = f"{self._url(EDGE, 'ops_url')}/readyz"
         reasons = "no answer"
-        try:
-            async with asyncio.timeout(_READY_MS / 1000):
-                while True:
-                    with contextlib.suppress(HttpError):
-                        answer = await http.get(url, timeout_ms=_PROBE_MS)
-                        if answer.status == 200:
-                            return ""
-                        reasons = answer.body.decode("utf-8", "replace")
-                    self.starting([EDGE])
-                    await asyncio.sleep(_READY_POLL_S)
-        except TimeoutError:
-            return reasons
+
+        async def ready() -> bool:
+            nonlocal reasons
+            answer = await http.get(f"{self._url(EDGE, 'ops_url')}/readyz", timeout_ms=_PROBE_MS)
+            reasons = answer.body.decode("utf-8", "replace")
+            return answer.status == 200
+
+        return "" if await self._until(ready) else reasons
 
     async def _models(self, http: HttpClient) -> list[str]:
-        try:
+        """Return what the edge serves, as soon as it serves anything."""
+        found: list[str] = []
+
+        async def some() -> bool:
             answer = await http.get(f"{self._url(EDGE)}/v1/models", timeout_ms=_PROBE_MS)
-            listed = msgspec.json.decode(answer.body)["data"] if answer.status == 200 else []
-            return [str(model["id"]) for model in listed]
-        except (HttpError, msgspec.DecodeError, KeyError, TypeError):
-            return []
+            if answer.status != 200:
+                return answer.status in (401, 403)
+            with contextlib.suppress(msgspec.DecodeError, LookupError, TypeError):
+                found.extend(str(model["id"]) for model in msgspec.json.decode(answer.body)["data"])
+            return bool(found)
+
+        await self._until(some)
+        return found
+
+    async def _until(self, asked: Callable[[], Awaitable[bool]]) -> bool:
+        """Ask again and again, and return whether the answer became yes in time."""
+        deadline = time.monotonic() + _READY_MS / 1000
+        while time.monotonic() < deadline:
+            with contextlib.suppress(HttpError):
+                if await asked():
+                    return True
+            self.starting([EDGE])
+            await asyncio.sleep(_READY_POLL_S)
+        return False
 
     def _url(self, name: str, member: str = "url") -> str:
         return str(self._site.children[name].ready[member])
@@ -199,6 +214,8 @@ class _Running:
         screen.line(f"  logs           {site.folder}{os.sep}*.log")
         for note in (*(finding.note for finding in self._findings if finding.note), *config.notes(site.plan)):
             screen.line(f"  note           {note}")
+        if not models:
+            screen.line("  note           no model answers yet: are the backends running?")
         if reasons:
             screen.line(screen.red(f"  not ready yet  {reasons}"))
         edge = self._url(EDGE)
@@ -216,8 +233,8 @@ class _Running:
 
     def _rows(self) -> Iterator[Row]:
         site = self._site
-        yield Row(EDGE, self._url(EDGE), "real", "the gateway and its web page")
-        yield Row(CONTROL, self._url(CONTROL), "real", "routing and health")
+        yield Row(EDGE, self._url(EDGE), "real", "gateway, web page")
+        yield Row(CONTROL, self._url(CONTROL), "real", "routing, health")
         products = {finding.backend.name: finding for finding in self._findings if finding.backend}
         for backend in site.backends():
             finding = products.get(backend.name)
