@@ -44,12 +44,16 @@ export class Conversation {
     this.exchanges.splice(this.exchanges.indexOf(exchange));
   }
 
-  /** What the model is sent to answer `exchange`: all before it, without answers that hold no text. */
+  /**
+   * What the model is sent to answer `exchange`: all before it, without questions that got no answer, because many
+   * chat templates refuse two messages of the same role in a row.
+   */
   messages(exchange) {
     const before = this.exchanges.slice(0, this.exchanges.indexOf(exchange));
-    const past = before.flatMap(({ question, answer }) => [
+    const answered = before.filter(({ answer }) => answer.text);
+    const past = answered.flatMap(({ question, answer }) => [
       { role: "user", content: question },
-      ...(answer.text ? [{ role: "assistant", content: answer.text }] : []),
+      { role: "assistant", content: answer.text },
     ]);
     return [...past, { role: "user", content: exchange.question }];
   }

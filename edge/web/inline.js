@@ -144,7 +144,7 @@ function construct(source, i, prev, final) {
     case "<":
       return angle(source.slice(i), i);
     default:
-      return bareUrl(source, i, prev);
+      return bareUrl(source, i, prev, final);
   }
 }
 
@@ -216,13 +216,13 @@ function angle(rest, i) {
   return ANGLE_PREFIX.test(rest) ? OPEN : null;
 }
 
-function bareUrl(source, i, prev) {
+function bareUrl(source, i, prev, final) {
   if (prev && WORD.test(prev)) return null;
   const rest = source.slice(i);
   if (URL_PREFIX.test(rest)) return OPEN;
   if (!URL_START.test(rest)) return null;
   const url = /^[^\s<>"`]+/.exec(rest)[0];
-  if (url.length === rest.length && rest.length < MAX_TAIL / 2) return OPEN;
+  if (!final && url.length === rest.length) return OPEN;
   const trimmed = trimUrl(url);
   return { node: anchor(trimmed, [trimmed]), next: i + trimmed.length };
 }
