@@ -36,6 +36,7 @@ def main(settings: ControlSettings, backends: tuple[Backend, ...], *, ready_file
         ready_file: written once control answers, removed at the end.
     """
     try:
+        _check_names(backends)
         keys = api_keys(backends, os.environ)
         _check_host(settings.host)
     except SettingsError as error:
@@ -60,6 +61,14 @@ def api_keys(backends: tuple[Backend, ...], environment: Mapping[str, str]) -> d
             raise SettingsError(f"backend {backend.name}: the environment has no {backend.api_key_env} (api_key_env)")
         keys[backend.name] = key
     return keys
+
+
+def _check_names(backends: tuple[Backend, ...]) -> None:
+    seen: set[str] = set()
+    for backend in backends:
+        if backend.name in seen:
+            raise SettingsError(f"backend {backend.name}: two backends have this name")
+        seen.add(backend.name)
 
 
 def _check_host(host: str) -> None:
