@@ -96,4 +96,4 @@ class _EventsPage:
 
 async def _frames(subscription: Subscription) -> AsyncIterator[ServerSentEvent]:
     async for event in subscription:
-        yield ServerSentEvent(data=event.data.decode(), event=event.name)
+        yield ServerSentEvent(data=event.data.decode(), event=event.name, sep="\n")

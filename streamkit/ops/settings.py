@@ -122,7 +122,8 @@ def _explain(message: str, data: object, shape: inspect.Type, key: str) -> str:
         hint = nearest(str(found), map(str, values))
         return f"{lead}expected one of {options}, got {_shown(found, path)}{hint}"
     if what.startswith("Expected"):
-        return f"{lead}expected{_GOT.sub('', what.removeprefix('Expected'))}, got {_shown(found, path)}"
+        wanted = re.sub("^ object$", " a table", _GOT.sub("", what.removeprefix("Expected")))
+        return f"{lead}expected{wanted}, got {_shown(found, path)}"
     return f"{lead}{what}"
 
 
