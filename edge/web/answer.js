@@ -25,7 +25,7 @@ export class AnswerView {
 
   /**
    * @param {import("./conversation.js").Answer} answer drawn as it is now; grows by `text` and `reasoning`
-   * @param {{grew: () => void, regenerate: () => void}} doors
+   * @param {{regenerate: () => void}} doors
    */
   constructor(answer, doors) {
     this.#answer = answer;
@@ -49,7 +49,6 @@ export class AnswerView {
   reasoning(text) {
     this.#answer.reasoning += text;
     this.#think(text);
-    this.#doors.grew();
   }
 
   /** @param {import("./conversation.js").Status} status */
@@ -67,7 +66,6 @@ export class AnswerView {
     if (this.#thoughts) this.#thoughts.parentNode.open = false;
     this.#mark(status);
     this.#footer();
-    this.#doors.grew();
   }
 
   #flush() {
@@ -77,7 +75,6 @@ export class AnswerView {
     this.#prose.querySelector(".waiting")?.remove();
     this.#markdown.push(this.#pending);
     this.#pending = "";
-    this.#doors.grew();
   }
 
   #waiting() {
@@ -107,7 +104,9 @@ export class AnswerView {
     const again = iconButton("again", "Regenerate", () => this.#doors.regenerate());
     again.classList.add("regenerate");
     const buttons = el("div", { class: "buttons" }, text ? copyButton("Copy answer", () => this.#answer.text) : null, again);
-    const figures = stats?.ttftMs ? `${duration(stats.ttftMs)} to first text, ${rate(stats.perSecond)} tokens/s` : "";
-    this.#foot.replaceChildren(buttons, el("p", { class: "figures", text: [model, figures].filter(Boolean).join(" · ") }));
+    const figures = [model];
+    if (stats?.ttftMs) figures.push(`${duration(stats.ttftMs)} to first text`);
+    if (stats?.perSecond) figures.push(`${rate(stats.perSecond)} tokens/s`);
+    this.#foot.replaceChildren(buttons, el("p", { class: "figures", text: figures.join(" · ") }));
   }
 }

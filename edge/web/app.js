@@ -19,7 +19,7 @@ const client = new Headrace({ apiKey: recall(sessionStorage, KEY) });
 const conversation = new Conversation();
 const follow = new Follow(part("jump"));
 const strip = new LatencyStrip(part("strip"));
-const thread = new Thread(part("thread"), { grew: () => follow.keep(), edit, regenerate });
+const thread = new Thread(part("thread"), { edit, regenerate });
 const composer = new Composer(part("composer"), { send, stop, editLast });
 const picker = part("model");
 /** @type {AbortController|null} */

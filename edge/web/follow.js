@@ -11,12 +11,12 @@ export class Follow {
   constructor(jump) {
     this.#jump = jump;
     addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    addEventListener("resize", () => this.keep());
+    addEventListener("resize", () => this.#keep());
+    new ResizeObserver(() => this.#keep()).observe(document.body); // after layout, before the paint
     jump.addEventListener("click", () => this.latest());
   }
 
-  /** Call after the page grew. */
-  keep() {
+  #keep() {
     if (this.#pinned) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
     this.#last = scrollY;
     this.#show();
@@ -25,7 +25,7 @@ export class Follow {
   /** Go to the end and stay there. */
   latest() {
     this.#pinned = true;
-    this.keep();
+    this.#keep();
   }
 
   #scrolled() {

@@ -13,7 +13,7 @@ export class Thread {
 
   /**
    * @param {HTMLElement} node
-   * @param {{grew: () => void, edit: (exchange: Exchange) => void, regenerate: (exchange: Exchange) => void}} doors
+   * @param {{edit: (exchange: Exchange) => void, regenerate: (exchange: Exchange) => void}} doors
    */
   constructor(node, doors) {
     this.#node = node;
@@ -51,6 +51,6 @@ export class Thread {
 
   #answer(exchange) {
     const regenerate = () => this.#doors.regenerate(exchange);
-    return new AnswerView(exchange.answer, { grew: this.#doors.grew, regenerate });
+    return new AnswerView(exchange.answer, { regenerate });
   }
 }

@@ -32,6 +32,7 @@ def test_an_answer_streams_in_and_is_what_the_api_said(chat: ChatPage) -> None:
           };
         }"""
     )
+    chat.simulate("tokens=150,itl_ms=10")
     with chat.page.expect_request("**/v1/chat/completions") as request:
         chat.send("Tell me about rivers.")
     chat.wait_for_text()
@@ -47,6 +48,7 @@ def test_an_answer_streams_in_and_is_what_the_api_said(chat: ChatPage) -> None:
 
 
 def test_the_strip_shows_latency_gaps_rate_tokens_and_who_served(chat: ChatPage) -> None:
+    chat.simulate("tokens=150,itl_ms=10")
     chat.send("How fast are you?")
     chat.wait_for_text()
     expect(chat.strip).to_have_attribute("data-live", "")

@@ -71,7 +71,7 @@ def test_tab_reaches_every_control_with_a_visible_focus(chat: ChatPage) -> None:
     for _ in range(40):
         chat.page.keyboard.press("Tab")
         if chat.page.evaluate("document.activeElement === document.body"):
-            break
+            continue
         name, ring = chat.page.evaluate(
             """() => {
               const node = document.activeElement;
