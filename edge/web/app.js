@@ -2,7 +2,7 @@
 
 import { Composer } from "./composer.js";
 import { Conversation, newAnswer } from "./conversation.js";
-import { explain } from "./explain.js";
+import { NO_MODELS, explain } from "./explain.js";
 import { Follow } from "./follow.js";
 import { Headrace } from "./headrace.js";
 import { notice } from "./notice.js";
@@ -13,6 +13,7 @@ import { takeTurn } from "./turn.js";
 
 const KEY = "headrace.key";
 const MODEL = "headrace.model";
+const LOOK_AGAIN_MS = 3000;
 
 const part = (id) => document.getElementById(id);
 const client = new Headrace({ apiKey: recall(sessionStorage, KEY) });
@@ -24,6 +25,7 @@ const composer = new Composer(part("composer"), { send, stop, editLast });
 const picker = part("model");
 /** @type {AbortController|null} */
 let running = null;
+let lookAgain = 0;
 
 function send(question, editing) {
   if (editing) {
@@ -96,15 +98,18 @@ function show() {
 
 async function loadModels() {
   const gate = part("gate");
+  clearTimeout(lookAgain);
   try {
     const models = await client.models();
     const last = recall(localStorage, MODEL);
     picker.replaceChildren(...models.map(({ id }) => new Option(id, id, false, id === last)));
     picker.disabled = models.length === 0;
-    gate.replaceChildren();
+    gate.replaceChildren(...(models.length ? [] : [notice(NO_MODELS, { retry: loadModels })]));
+    if (!models.length) lookAgain = setTimeout(loadModels, LOOK_AGAIN_MS);
   } catch (error) {
     const what = explain(error);
     gate.replaceChildren(notice(what, { requestId: error.requestId, retry: loadModels, enterKey: (key) => useKey(key) }));
+    if (error.kind === "network" || error.status >= 500) lookAgain = setTimeout(loadModels, LOOK_AGAIN_MS);
   }
 }
 

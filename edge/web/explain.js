@@ -5,6 +5,15 @@
  *   `wait`: ms after which trying again by itself is right; `key`: an API key would help
  */
 
+/** @type {Explanation} The gateway answers, and has nothing to choose from. */
+export const NO_MODELS = {
+  title: "The gateway has no models yet.",
+  next: "A backend may still be starting; this page looks again every few seconds.",
+  detail: "",
+  wait: null,
+  key: false,
+};
+
 /**
  * @param {import("./headrace.js").HeadraceError} error
  * @returns {Explanation}

@@ -138,3 +138,14 @@ def test_a_question_without_an_answer_is_not_sent_along(chat: ChatPage) -> None:
         chat.send("Two")
     assert json.loads(asked.value.post_data or "")["messages"] == [{"role": "user", "content": "Two"}]
     chat.answer_is("complete")
+
+
+def test_a_gateway_without_models_yet_is_looked_at_again(chat: ChatPage) -> None:
+    replies = [{"json": {"data": []}}, chat.refuse(503, "Starting."), {"json": {"data": [{"id": "late-model"}]}}]
+    chat.page.route("**/v1/models", lambda route: route.fulfill(**(replies.pop(0) if replies else {"status": 599})))
+    chat.page.reload()
+    expect(chat.notice).to_contain_text("The gateway has no models yet.")
+    expect(chat.picker).to_be_disabled()
+    expect(chat.picker.locator("option")).to_have_text(["late-model"])
+    expect(chat.picker).to_be_enabled()
+    expect(chat.notice).to_have_count(0)
