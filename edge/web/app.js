@@ -102,7 +102,8 @@ async function loadModels() {
   try {
     const models = await client.models();
     const last = recall(localStorage, MODEL);
-    picker.replaceChildren(...models.map(({ id }) => new Option(id, id, false, id === last)));
+    const options = models.map(({ id }) => new Option(id, id, false, id === last));
+    picker.replaceChildren(...(options.length ? options : [new Option("No models yet", "")]));
     picker.disabled = models.length === 0;
     gate.replaceChildren(...(models.length ? [] : [notice(NO_MODELS, { retry: loadModels })]));
     if (!models.length) lookAgain = setTimeout(loadModels, LOOK_AGAIN_MS);
