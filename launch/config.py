@@ -60,7 +60,8 @@ class Configuration:
         """Return this configuration as TOML."""
         tables: dict[str, Any] = {"edge": toml.changed(self.edge), "control": toml.changed(self.control)}
         if self.simulator is not None:
-            tables["simulator"] = toml.changed(self.simulator)
+            # Its port is never left to a default: the struct's and the file's are not the same.
+            tables["simulator"] = {"port": self.simulator.port, **toml.changed(self.simulator)}
         tables["backends"] = [toml.changed(backend) for backend in self.backends]
         return toml.document(heading, tables)
 

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -62,20 +62,18 @@ class Site:
         folder: for the effective configuration, logs and ready files.
         report: is told of progress and deaths.
         patience: deadlines and bounds.
-        services: by name, the arguments of `python -m launch`; None = those of the plan.
     """
 
     plan: Configuration
     folder: Path
     report: Reporter
     patience: Patience = field(default_factory=Patience)
-    services: Mapping[str, Callable[[], list[str]]] | None = None
     #: By name, in the order in which they were asked for.
     children: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._pending: list[str] = []
-        self._starts = dict(self.services or self._planned())
+        self._starts = self._planned()
 
     @property
     def file(self) -> Path:

@@ -30,6 +30,8 @@ __all__ = ["up"]
 
 _PATIENCE_S: Final = 2.0
 _READY_MS: Final = 5_000
+#: For backends that a file names, which may well be down.
+_STRANGERS_MS: Final = 1_000
 _READY_POLL_S: Final = 0.05
 _PROBE_MS: Final = 2_000
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -141,9 +143,8 @@ class _Running:
         return 2 if error.status == server.EXIT_ADDRESS else 1
 
     def starting(self, names: list[str]) -> None:
-        """Show progress once it takes longer than anybody likes to look at nothing."""
-        if time.monotonic() - self._begun > _PATIENCE_S:
-            self._screen.passing(f"starting {', '.join(names)} …")
+        """Say what is not ready yet."""
+        self._passing(f"starting {', '.join(names)} …")
 
     def died(self, what: str, lines: list[str]) -> None:
         """Report a death with the last lines of the log."""
@@ -172,7 +173,7 @@ class _Running:
             reasons = answer.body.decode("utf-8", "replace")
             return answer.status == 200
 
-        return "" if await self._until(ready) else reasons
+        return "" if await self._until(ready, "the edge", _READY_MS) else reasons
 
     async def _models(self, http: HttpClient) -> list[str]:
         """Return what the edge serves, as soon as it serves anything."""
@@ -186,17 +187,23 @@ class _Running:
                 found.extend(str(model["id"]) for model in msgspec.json.decode(answer.body)["data"])
             return bool(found)
 
-        await self._until(some)
+        expected = self._findings or self._site.simulator
+        await self._until(some, "a model", _READY_MS if expected else _STRANGERS_MS)
         return found
 
-    async def _until(self, asked: Callable[[], Awaitable[bool]]) -> bool:
+    def _passing(self, text: str) -> None:
+        """Show progress once it takes longer than anybody likes to look at nothing."""
+        if time.monotonic() - self._begun > _PATIENCE_S:
+            self._screen.passing(text)
+
+    async def _until(self, asked: Callable[[], Awaitable[bool]], what: str, patience_ms: int) -> bool:
         """Ask again and again, and return whether the answer became yes in time."""
-        deadline = time.monotonic() + _READY_MS / 1000
+        deadline = time.monotonic() + patience_ms / 1000
         while time.monotonic() < deadline:
             with contextlib.suppress(HttpError):
                 if await asked():
                     return True
-            self.starting([EDGE])
+            self._passing(f"waiting for {what} …")
             await asyncio.sleep(_READY_POLL_S)
         return False
 
