@@ -81,6 +81,7 @@ class Child:
                     working()
                     await asyncio.sleep(_POLL_S)
             child.ready.update(json.loads(ready_file.read_bytes()))
+            ready_file.unlink(missing_ok=True)
         except TimeoutError:
             await child.stop(0)
             raise StartError(f"{name} was not ready within {start_ms} ms", log.tail()) from None

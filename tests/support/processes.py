@@ -129,5 +129,7 @@ def launch(
     ready_file = folder / f"{name}.json"
     options = ["--ready-file", str(ready_file), "--leave-with", str(os.getpid())]
     line = [sys.executable, "-m", "launch", command, *arguments, *options]
-    with running(line, folder, name=name, environment=environment, ready_file=ready_file) as ours:
+    # Whatever it leaves when it is killed goes with the test's folder.
+    here = {"TMPDIR": str(folder), **(environment or {})}
+    with running(line, folder, name=name, environment=here, ready_file=ready_file) as ours:
         yield ours
