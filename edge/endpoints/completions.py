@@ -27,6 +27,8 @@ __all__ = ["serve_completion"]
 _LOG = logging.getLogger("headrace.edge.stream")
 _JSON = re.compile(rb"application/(?:[\w.+-]*\+)?json\s*(?:;|$)", re.IGNORECASE)
 _SESSION = re.compile(r"[\x21-\x7e]{0,256}")
+#: How much of a request decides its prefix affinity: the parameters and the head of the first message.
+_PREFIX_BYTES = 2048
 #: Forwarded to engines as they came: W3C trace context.
 _FORWARDED = (b"traceparent", b"tracestate")
 
@@ -118,7 +120,13 @@ class _Request:
         self._relay = Relay(
             call=self._call,
             stream=self._stream,
-            candidates=preference(answer, inflight=parts.backends.inflight, session=session, region=parts.region),
+            candidates=preference(
+                answer,
+                inflight=parts.backends.inflight,
+                session=session,
+                prefix=self._call.body[:_PREFIX_BYTES],
+                region=parts.region,
+            ),
             backends=parts.backends,
             budget=parts.budget,
             settings=parts.relay,

@@ -14,21 +14,24 @@ _RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
 
 
 def preference(
-    answer: RouteAnswer, *, inflight: Callable[[Candidate], float], session: str, region: str
+    answer: RouteAnswer, *, inflight: Callable[[Candidate], float], session: str, prefix: bytes, region: str
 ) -> list[Candidate]:
-    """Return all candidates of an answer, best first.
+    """Return the candidates of an answer that take new work, best first.
 
     Args:
         answer: control's set.
         inflight: this edge's requests at a candidate now.
         session: `X-Headrace-Session`; one session keeps to one backend while that serves.
+        prefix: the request's first bytes; under the policy `affinity` equal beginnings, such as one system prompt, keep
+            to one backend and its prefix cache.
         region: the edge's own region, whose candidates come first.
     """
     candidates = answer.candidates
     if len(candidates) == 1:
-        return list(candidates)
-    if session or answer.policy == "affinity":
-        order = rendezvous(session or answer.decision_id, candidates, lambda c: c.backend, lambda c: c.weight)
+        return [candidate for candidate in candidates if candidate.weight > 0]
+    key = session.encode() or (prefix if answer.policy == "affinity" else b"")
+    if key:
+        order = rendezvous(key, candidates, lambda c: c.backend, lambda c: c.weight)
     else:
         order = p2c(candidates, inflight, lambda c: c.weight * c.max_inflight, _RANDOM)
     return by_region(order, region, lambda candidate: candidate.region)
