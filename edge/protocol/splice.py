@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
 __all__ = ["force_usage", "replace_model", "top_level"]
 
-_SPACE: Final = b" \t\r\n"
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SPACE: Final = re.compile(rb"[ \t\r\n]*+")
+#: Possessive, so that a string of many megabytes (an image in base64) costs neither time nor a stack of its length.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _PUNCTUATION: Final = re.compile(rb'["{}\[\]]')
 _SCALAR: Final = re.compile(rb"[^,}\]\s]+")
 _INCLUDE: Final = b'"include_usage":true'
 
 
 def _skip_space(body: bytes, at: int) -> int:
-    while at < len(body) and body[at] in _SPACE:
-        at += 1
-    return at
+    match = _SPACE.match(body, at)
+    return match.end() if match else at
+
+
+def _names(key: bytes, name: bytes) -> bool:
+    """Say whether a key, with its quotes, is `name`, however it is written."""
+    if b"\\" not in key:
+        return key[1:-1] == name
+    return bool(json.loads(key) == name.decode())
 
 
 def _value_end(body: bytes, at: int) -> int:
@@ -58,7 +66,7 @@ def top_level(body: bytes, name: bytes, start: int = 0) -> tuple[int, int] | Non
     at = _skip_space(body, _skip_space(body, start) + 1)
     while at < len(body) and body[at] == ord('"'):
         key_end = _value_end(body, at)
-        is_it = body[at + 1 : key_end - 1] == name
+        is_it = _names(body[at:key_end], name)
         value = _skip_space(body, _skip_space(body, key_end) + 1)
         end = _value_end(body, value)
         if is_it:
