@@ -82,6 +82,9 @@ def parse(operation: Operation, body: bytes) -> Call:
                 continuous_usage=False,
             )
         completion = msgspec.json.decode(body, type=CompletionRequest)
+    except RecursionError:
+        text = "The body is nested too deeply to be read."
+        raise HeadraceError(Code.INVALID_REQUEST, text, param="body") from None
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise _refuse(exc) from None
     options = completion.stream_options
