@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streamkit.wire.errors import Code, HeadraceError
-from streamkit.wire.openai import error_of
+from streamkit.wire.openai import error_of, payload_of
 
-__all__ = ["Verdict", "verdict", "verdict_of_frame"]
+__all__ = ["Verdict", "verdict", "verdict_of_break", "verdict_of_frame"]
 
 
 class Verdict(NamedTuple):
@@ -57,8 +57,25 @@ def verdict_of_frame(backend: str, event: bytes) -> Verdict:
     """
     found = error_of(event, event=True)
     status = found.code if found and found.code and 400 <= found.code < 600 else 500
-    payload = event.removeprefix(b"data:").strip()
-    return verdict(backend, status, payload)
+    return verdict(backend, status, payload_of(event).strip())
+
+
+def verdict_of_break(backend: str, error: HeadraceError | None, *, stale: bool) -> Verdict:
+    """Judge a connection that failed before any first event.
+
+    Args:
+        backend: its name, for the message.
+        error: what broke.
+        stale: a pooled connection that the engine had closed, which is nobody's fault.
+    """
+    if error is None:
+        error = HeadraceError(Code.BACKEND_ERROR, f"The backend {backend} failed.")
+    if error.code is Code.OUT_OF_MEMORY:
+        # Our own memory: another backend's answer would not fit either.
+        return Verdict(False, False, error, error.wire.status)
+    if error.code is Code.STREAM_BROKEN:
+        error = HeadraceError(Code.BACKEND_ERROR, error.message)
+    return Verdict(True, not stale, error, error.wire.status)
 
 
 def _ours(code: Code, message: str, *, retry: bool, blame: bool) -> Verdict:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge.protocol.refusals import Verdict, verdict, verdict_of_frame
+from edge.protocol.refusals import Verdict, verdict, verdict_of_break, verdict_of_frame
 from edge.protocol.request import Call
 from edge.protocol.states import AttemptEvent, AttemptState, next_attempt
 from edge.relay.backends import Backend
@@ -24,7 +24,7 @@ from streamkit.flow.permits import Permit
 from streamkit.ops import catalog
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.events import Batch, Event, Mark
-from streamkit.wire.openai import DONE, Usage, empty_delta, error_of, usage_of
+from streamkit.wire.openai import DONE, Usage, empty_delta, error_of, payload_of, usage_of
 
 __all__ = ["Leg", "LegTimings", "Runner"]
 
@@ -74,6 +74,7 @@ class Leg:
         "_error",
         "_finishes",
         "_flowing",
+        "_given_up",
         "_held",
         "_held_bytes",
         "_loop",
@@ -118,6 +119,7 @@ class Leg:
         self._attempt: Attempt | None = None
         self._quiet: Quiet | None = None
         self._flowing = False
+        self._given_up = False
         self._held: list[Event] = []
         self._held_bytes = 0
         self._finishes = 0
@@ -125,23 +127,17 @@ class Leg:
         self._error: HeadraceError | None = None
         self._blame: bool | None = None
         self._sent_at = 0.0
-        forced = (
+        self._strip_usage = (
             call.stream
             and backend.candidate.capabilities.usage_chunk_only
             and not call.wants_usage
             and not call.continuous_usage
         )
-        self._strip_usage = forced
 
     @property
     def finish_seen(self) -> bool:
         """Every choice has its finish_reason: only usage and `[DONE]` are still to come."""
         return self._finishes >= self._call.n
-
-    @property
-    def over(self) -> bool:
-        """The upstream has ended."""
-        return self.state.ended
 
     def open(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         """Send the request.
@@ -157,13 +153,20 @@ class Leg:
             one_choice=self._call.n == 1,
             headers=headers,
         )
-        # A leg that is refused while it is being opened has already been let go.
         attempt = self.backend.source.open(request, self)
+        # A source may deliver, and even end, before it returns.
         if not self.state.ended:
             self._attempt = attempt
+            if self._given_up:
+                attempt.cancel()
+            elif self._flowing:
+                self._stream.upstream = attempt
+                if self._stream.paused:
+                    attempt.pause()
 
     def cancel(self) -> None:
         """Give the attempt up; `Runner.settled` follows when the engine's slot can be counted free."""
+        self._given_up = True
         if self._attempt is not None and not self.state.ended:
             self._attempt.cancel()
 
@@ -253,17 +256,14 @@ class Leg:
             self._answered(outcome)
             return
         if outcome.ending is Ending.BROKEN:
-            error = outcome.error or HeadraceError(Code.BACKEND_ERROR, f"The backend {name} failed.")
-            code = Code.BACKEND_ERROR if error.code is Code.STREAM_BROKEN else error.code
-            told = Verdict(True, not outcome.stale, HeadraceError(code, error.message), error.wire.status)
+            told = verdict_of_break(name, outcome.error, stale=outcome.stale)
         elif outcome.ending is Ending.ANSWER and outcome.status >= 300:
             told = verdict(name, outcome.status, outcome.body)
-        elif outcome.ending is Ending.ANSWER:
-            kind = outcome.content_type.decode("latin-1") or "nothing"
-            text = f"The backend {name} answered a stream request with {kind} instead of text/event-stream."
-            told = Verdict(True, True, HeadraceError(Code.BACKEND_ERROR, text), 502)
         else:
             text = f"The backend {name} ended its stream before the first event."
+            if outcome.ending is Ending.ANSWER:
+                kind = outcome.content_type.decode("latin-1") or "nothing"
+                text = f"The backend {name} answered a stream request with {kind} instead of text/event-stream."
             told = Verdict(True, True, HeadraceError(Code.BACKEND_ERROR, text), 502)
         self._blame = told.blame
         self._settle(AttemptEvent.FAIL)
@@ -281,10 +281,8 @@ class Leg:
         self._blame = told.blame
         outcome = None
         if event is not None:
-            payload = event.data.removeprefix(b"data:").strip()
-            outcome = Outcome(
-                ending=Ending.ANSWER, status=told.status, content_type=b"application/json", body=payload
-            )
+            body = payload_of(event.data).strip()
+            outcome = Outcome(ending=Ending.ANSWER, status=told.status, content_type=b"application/json", body=body)
         if self._runner is not None:
             self._runner.refused(self, told, outcome, free=False)
         self.cancel()
@@ -343,8 +341,8 @@ class Leg:
                 self._error = self._truncated("its stream ended without [DONE]")
             else:
                 self._error = outcome.error or self._truncated("its stream broke off")
-            if not complete and self._error is not None:
-                self._stream.fail(self._error)
+        if not complete and self._error is not None:
+            self._stream.fail(self._error)
         self._blame = not complete
         self._settle(AttemptEvent.END if complete else AttemptEvent.FAIL)
 
@@ -387,10 +385,9 @@ class Leg:
             self._ticket.failure()
         else:
             self._ticket.abandoned()
-        metrics, name = self.backend.metrics, self.backend.name
+        metrics, name, model = self.backend.metrics, self.backend.name, self.backend.candidate.model
         outcome = self.state.value.lower()
         metrics.counter(catalog.ATTEMPTS, name, outcome).value += 1
-        model = self.backend.candidate.model
         if self._sent_at:
             labels = (self._call.operation.value, model, name, outcome)
             metrics.histogram(catalog.ATTEMPT_DURATION, *labels).observe(monotonic() - self._sent_at)

@@ -136,7 +136,8 @@ class Relay:
             self._freed = True
             leg.backend.pool.close()
             self._count_retry("stale")
-            self._open(leg.backend)
+            self._candidates.insert(0, leg.backend.candidate)
+            self._try_next()
         elif verdict.retry and self._may_retry():
             self._count_retry("refused")
             self._try_next()
@@ -232,7 +233,7 @@ class Relay:
         leg = self._leg
         if leg is None:
             self._check_over()
-        elif leg.finish_seen and not leg.over:
+        elif leg.finish_seen and not leg.state.ended:
             self._grace = self._loop.call_later(self._settings.finish_grace_s, leg.cancel)
         else:
             leg.cancel()

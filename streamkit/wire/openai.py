@@ -24,6 +24,7 @@ __all__ = [
     "error_of",
     "marks_of",
     "ordinary",
+    "payload_of",
     "usage_of",
 ]
 
@@ -32,8 +33,9 @@ DONE: Final = b"data: [DONE]\n\n"
 _FINISH_KEY: Final = b'"finish_reason"'
 _FINISH_NULL: Final = b'"finish_reason":null'
 _CHOICES_OPEN: Final = b'"choices":[{'
-_DONE_EVENT: Final = re.compile(rb"data: ?\[DONE\][ \t]*(?>\r\n|\n|\r)")
-_FINISH_SET: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+_DONE_EVENT: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][ \t]*[\r\n]")
+#: Not the empty string, which some engines write for "not yet".
+_FINISH_SET: Final = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _FINISH_ERROR: Final = re.compile(rb'"finish_reason"\s*:\s*"error"')
 _ERROR_KEY: Final = re.compile(rb'[{,]\s*"error"\s*:\s*[{"]')
 _CHOICES_FILLED: Final = re.compile(rb'"choices"\s*:\s*\[\s*\{')
@@ -45,7 +47,7 @@ _TEXT: Final = re.compile(rb'"text"\s*:\s*"')
 _EMPTY_VALUE: Final = rb'(?:""|null|\[\s*\])'
 #: A delta in which nothing but the role has a value.
 _EMPTY_DELTA: Final = re.compile(
-    rb'"delta"\s*:\s*\{\s*(?:(?:"role"\s*:\s*"[^"]*"|"[a-z_]+"\s*:\s*' + _EMPTY_VALUE + rb")\s*,?\s*)*\}"
+    rb'"delta"\s*:\s*\{\s*+(?:(?:"role"\s*:\s*"[^"]*"|"[a-z_]+"\s*:\s*' + _EMPTY_VALUE + rb")\s*+,?+\s*+)*+\}"
 )
 _EMPTY_TEXT: Final = re.compile(rb'"text"\s*:\s*""')
 
@@ -62,7 +64,7 @@ def ordinary(data: bytes, count: int) -> bool:
 
 def marks_of(event: bytes) -> int:
     """Return the marks of one whole data event."""
-    if _DONE_EVENT.match(event):
+    if _DONE_EVENT.search(event):
         return Mark.DONE
     marks = 0
     if _FINISH_SET.search(event):
@@ -136,7 +138,7 @@ class _Envelope(msgspec.Struct, frozen=True):
     message: Any = None
 
 
-def _payload(event: bytes) -> bytes:
+def payload_of(event: bytes) -> bytes:
     """Return the joined data lines of an event."""
     lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)
@@ -145,8 +147,8 @@ def _payload(event: bytes) -> bytes:
 def usage_of(body: bytes, *, event: bool) -> Usage | None:
     """Return the usage of a JSON body, or of an SSE event, or None where there is none that can be read."""
     try:
-        return msgspec.json.decode(_payload(body) if event else body, type=_UsageChunk).usage
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return msgspec.json.decode(payload_of(body) if event else body, type=_UsageChunk).usage
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -156,8 +158,8 @@ def error_of(body: bytes, *, event: bool) -> ErrorBody | None:
     vLLM: `{"error": {"message", "type", "param", "code": int}}`, `{"error": "Unauthorized"}`, `{"detail": …}`.
     """
     try:
-        envelope = msgspec.json.decode(_payload(body) if event else body, type=_Envelope)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        envelope = msgspec.json.decode(payload_of(body) if event else body, type=_Envelope)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None
     found = envelope.error if envelope.error is not None else envelope.detail or envelope.message
     if isinstance(found, dict):
@@ -166,5 +168,5 @@ def error_of(body: bytes, *, event: bool) -> ErrorBody | None:
             status = int(code) if isinstance(code, int | str) else None
         except ValueError:
             status = None
-        return ErrorBody(str(found.get("message", "")), status)
+        return ErrorBody(str(found.get("message") or ""), status)
     return ErrorBody(str(found)) if found is not None else None

@@ -22,6 +22,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 #: Two line ends in a row. Atomic, so that CRLF is never read as CR and then LF.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE: Final = re.compile(rb"[^\r\n]*(?>\r\n|\n|\r)")
+_HOP_BY_HOP: Final = re.compile(rb":|(?:id|retry)[:\r\n]")
+_DATA_LINE: Final = re.compile(rb"data[:\r\n]")
 
 
 class EventTooLargeError(Exception):
@@ -44,16 +46,20 @@ def heartbeat(*, ids: bool) -> bytes:
 class EventSplitter:
     """Cuts one upstream body into batches of whole events and holds the half event at the end.
 
+    An engine is taken to keep to one way of ending its lines: where LF and lone CR are mixed within one read, the
+    events come out whole and in order, but may be counted and classed as one.
+
     Args:
-        max_event_bytes: bound of the held half event, in bytes.
+        max_event_bytes: bound of an event, and so of the held half event, in bytes.
         one_choice: the request asked for one choice, so an event has at most one `finish_reason`.
     """
 
-    __slots__ = ("_at_start", "_max_event_bytes", "_one_choice", "_tail")
+    __slots__ = ("_at_start", "_max_event_bytes", "_ordinary_bytes", "_tail")
 
     def __init__(self, max_event_bytes: int, *, one_choice: bool = True) -> None:
         self._max_event_bytes = max_event_bytes
-        self._one_choice = one_choice
+        #: Up to this size the first look in `push` may decide; it cannot judge events of several choices.
+        self._ordinary_bytes = max_event_bytes if one_choice else 0
         self._tail = b""
         self._at_start = True
 
@@ -66,7 +72,7 @@ class EventSplitter:
         """Take the next bytes of the body; return the events that are now whole, or None.
 
         Raises:
-            EventTooLargeError: the half event at the end is over the bound.
+            EventTooLargeError: an event, or the half event at the end, is over the bound.
         """
         if self._tail:
             chunk = self._tail + chunk
@@ -77,9 +83,10 @@ class EventSplitter:
             and chunk[0] == _D
             and chunk[-1] == _LF
             and chunk.rfind(b'"finish_reason":null') > 0
-            and self._one_choice
+            and len(chunk) <= self._ordinary_bytes
         ):
             self._tail = b""
+            self._at_start = False
             return Batch(chunk, 1)
         return self._push_any(chunk)
 
@@ -92,15 +99,17 @@ class EventSplitter:
             self._at_start = False
             chunk = chunk.removeprefix(_BOM)
         cut = self._cut(chunk)
-        if len(chunk) - cut > self._max_event_bytes:
+        # Blank lines before an event are no part of it, and are not held for it.
+        self._tail = chunk[cut:].lstrip(b"\r\n")
+        if len(self._tail) > self._max_event_bytes:
             raise EventTooLargeError(self._max_event_bytes)
-        self._tail = chunk[cut:]
         if not cut:
             return None
         whole = chunk[:cut]
         count = whole.count(b"\n\n")
         if (
             count > 1
+            and len(whole) <= self._max_event_bytes
             and b"\r" not in whole
             and whole.startswith(b"data:")
             and whole.count(b"\n") == 2 * count
@@ -127,11 +136,12 @@ class EventSplitter:
         union = 0
         start = 0
         for match in _BLANK_LINE.finditer(whole):
-            data = _without_hop_by_hop(whole[start : match.end()])
+            event = whole[start : match.end()].lstrip(b"\r\n")
             start = match.end()
+            if len(event) > self._max_event_bytes:
+                raise EventTooLargeError(self._max_event_bytes)
+            data = _without_hop_by_hop(event)
             if data:
-                if len(data) > self._max_event_bytes:
-                    raise EventTooLargeError(self._max_event_bytes)
                 marks = marks_of(data)
                 union |= marks
                 events.append(Event(data, marks))
@@ -142,10 +152,9 @@ class EventSplitter:
 
 def _without_hop_by_hop(event: bytes) -> bytes:
     """Return an event without comments, ids and retry advice; empty when no data line is left."""
-    event = event.lstrip(b"\r\n")
-    if event.startswith(b"data:") and event.count(b"\n") == 2 and event.endswith(b"\n\n"):
+    if event.startswith(b"data:") and event.count(b"\n") == 2 and event.endswith(b"\n\n") and b"\r" not in event:
         return event
-    lines = [line for line in _LINE.findall(event) if not line.startswith((b":", b"id:", b"retry:"))]
-    if not any(line.startswith(b"data") for line in lines):
+    lines = [line for line in _LINE.findall(event) if _HOP_BY_HOP.match(line) is None]
+    if not any(_DATA_LINE.match(line) for line in lines):
         return b""
     return b"".join(lines)
