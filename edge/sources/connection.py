@@ -77,6 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         "_pieces",
         "_taker",
         "_transport",
+        "answered",
         "chunked",
         "idle_since",
         "used",
@@ -96,6 +97,8 @@ class Connection(asyncio.BufferedProtocol):
         self.chunked = False
         #: Exchanges begun on this connection; more than one = it came from the pool.
         self.used = 0
+        #: A byte of the response to the present exchange has come.
+        self.answered = False
         self.idle_since = 0.0
 
     @property
@@ -109,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
             taker.on_broken("the connection is closed")
             return
         self._taker = taker
+        self.answered = False
         self.used += 1
         if len(body) <= READ_BYTES:
             self._transport.write(head + body)
@@ -151,7 +155,13 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             return
         try:
-            parser.feed_data(self._buffer[:nbytes])
+            try:
+                parser.feed_data(self._buffer[:nbytes])
+            except httptools.HttpParserError:
+                if not self._complete or self._head is None:
+                    raise
+                # Bytes behind a whole answer belong to nobody: the answer stands, the connection goes.
+                self._head.keep_alive = False
             pieces = self._pieces
             if pieces:
                 data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -191,6 +201,9 @@ class Connection(asyncio.BufferedProtocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._complete:
+            raise RuntimeError("a second response to one request")
+        self.answered = True
         self._head = None
         self._complete = self.chunked = self._content_length = False
         self._content_type = b""
@@ -232,6 +245,8 @@ class Connection(asyncio.BufferedProtocol):
         self._head = None
         if keep and self._owner is not None:
             self.idle_since = monotonic()
+            # A slow reader may have paused us in the very read that ended its answer.
+            self.resume()
             self._owner.released(self)
         else:
             self.close()

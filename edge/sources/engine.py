@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from edge.sources.connection import Connection, Head
@@ -16,6 +17,7 @@ from streamkit.wire.sse import CONTENT_TYPE, EventSplitter, EventTooLargeError
 
 __all__ = ["EngineLimits", "EngineSource"]
 
+_LOG = logging.getLogger("headrace.edge.sources")
 #: How much of a refusal's body is worth keeping.
 _REFUSAL_BYTES: Final = 64 * 1024
 #: An engine that goes on after a close is waited for no longer than this.
@@ -120,7 +122,7 @@ class Exchange:
         self._head = head
         self._cancels_on_close = cancels_on_close
         self._connection: Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
         self._splitter: EventSplitter | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -166,27 +168,25 @@ class Exchange:
 
     def connect(self, pool: Pool) -> None:
         """Make a new connection and begin on it."""
-        self._connecting = asyncio.get_running_loop().create_task(self._connect(pool))
+        self._connecting = asyncio.get_running_loop().create_task(pool.connect())
+        # A callback and not a task around it: none of a task's code runs when it is cancelled before its first step.
+        self._connecting.add_done_callback(self._connected)
 
-    async def _connect(self, pool: Pool) -> None:
-        try:
-            connection = await pool.connect()
-        except ConnectError as exc:
-            self._connecting = None
-            self._error = HeadraceError(Code.BACKEND_ERROR, f"The backend cannot be reached: {exc}.")
-            self._end(Ending.BROKEN)
-        except asyncio.CancelledError:
-            self._connecting = None
+    def _connected(self, task: asyncio.Task[Connection]) -> None:
+        self._connecting = None
+        if task.cancelled():
             self._end(Ending.CANCELLED)
-            if not self._cancelled:
-                raise
-        else:
-            self._connecting = None
+        elif (exc := task.exception()) is None:
             if self._cancelled:
-                pool.released(connection)
+                task.result().close()
                 self._end(Ending.CANCELLED)
             else:
-                self.begin(connection)
+                self.begin(task.result())
+        else:
+            if not isinstance(exc, ConnectError):
+                _LOG.error("connecting to an engine failed", exc_info=exc)
+            self._error = HeadraceError(Code.BACKEND_ERROR, f"The backend cannot be reached: {exc}.")
+            self._end(Ending.BROKEN)
 
     def begin(self, connection: Connection) -> None:
         """Send the request on `connection`."""
@@ -209,7 +209,8 @@ class Exchange:
         """Decide how the body is read: as events, or whole."""
         self._status = head.status
         self._content_type = head.content_type
-        if self._splitter is not None and not (head.status == 200 and head.content_type.startswith(CONTENT_TYPE)):
+        events = head.status == 200 and head.content_type[: len(CONTENT_TYPE)].lower() == CONTENT_TYPE
+        if self._splitter is not None and not events:
             self._splitter = None
 
     def on_body(self, data: bytes) -> None:
@@ -229,17 +230,21 @@ class Exchange:
     def on_complete(self) -> None:
         """The response ended as HTTP says it must."""
         self._connection = None
-        if self._splitter is not None:
+        if self._error is not None:
+            # Refused by a bound of ours in the very read that ended it: no whole answer was kept.
+            self._end(Ending.BROKEN)
+        elif self._splitter is not None:
             self._end(Ending.END)
         else:
             self._end(Ending.ANSWER)
 
     def on_broken(self, reason: str) -> None:
         """The connection failed before the end."""
-        self._connection = None
+        connection, self._connection = self._connection, None
         if self._error is None:
             self._error = HeadraceError(Code.STREAM_BROKEN, f"The backend's answer broke off: {reason}.")
-        self._end(Ending.BROKEN, stale=self._reused and self._status == 0)
+        answered = connection is not None and connection.answered
+        self._end(Ending.BROKEN, stale=self._reused and not answered)
 
     # Inside
 
