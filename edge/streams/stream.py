@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from typing import Final
 
 import msgspec
 
@@ -22,6 +23,9 @@ from streamkit.wire.openai import DONE
 from streamkit.wire.sse import heartbeat
 
 __all__ = ["Stream", "StreamTimings"]
+
+#: Held while headers cannot go out, because the client has not read an earlier answer on its connection.
+_BACKLOG_BYTES: Final = 64 * 1024
 
 
 class StreamTimings(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +48,7 @@ class Stream:
 
     __slots__ = (
         "_backlog",
+        "_backlog_bytes",
         "_committed",
         "_decided",
         "_ended",
@@ -98,6 +103,7 @@ class Stream:
         self.on_gone: Callable[[], None] | None = None
         self._outlet: Outlet | None = None
         self._backlog: list[bytes] = []
+        self._backlog_bytes = 0
         self._write: Callable[[bytes], bool] = self._hold
         self._committed = False
         self._paused_at = 0.0
@@ -175,7 +181,7 @@ class Stream:
     @property
     def backlog_bytes(self) -> int:
         """Bytes held because headers are not out yet."""
-        return sum(map(len, self._backlog))
+        return self._backlog_bytes
 
     async def decided(self) -> None:
         """Wait until the stream is committed or ended; the first decides what the status line says."""
@@ -188,13 +194,21 @@ class Stream:
     def attach(self, outlet: Outlet) -> None:
         """Let bytes flow to `outlet`: what was held goes first, in one write, and nothing can come between."""
         self._outlet = outlet
+        if self.error is not None and self.error.code is Code.SLOW_READER:
+            # Cut before its headers could go out: what is held must not look like a whole answer (law 5).
+            outlet.abort()
+            return
         outlet.on_resume = self._resume
-        self._write = outlet.write
-        if self._backlog:
-            held = b"".join(self._backlog)
-            self._backlog.clear()
-            if not outlet.write(held):
-                self._pause()
+        held = b"".join(self._backlog)
+        self._backlog.clear()
+        self._backlog_bytes = 0
+        taken = outlet.write(held) if held else True
+        self._write = _drop if self.state.ended else outlet.write
+        if not taken:
+            self._unsent_seen = outlet.unsent_bytes
+            self._pause()
+        elif self._paused_at:
+            self._resume()
 
     def gone(self) -> None:
         """The client closed its connection, or half of it."""
@@ -211,7 +225,7 @@ class Stream:
         if self._outlet is not None:
             self._outlet.on_resume = self._outlet.on_pause = self._outlet.on_disconnect = None
             self._outlet = None
-        self._write = self._drop
+        self._write = _drop
 
     # Inside
 
@@ -230,12 +244,10 @@ class Stream:
             self._decided.set_result(None)
 
     def _hold(self, data: bytes) -> bool:
-        # Headers go out in the very next turn of the loop; what is held is bounded by one turn's reads.
+        # Headers mostly go out in the very next turn of the loop.
         self._backlog.append(data)
-        return True
-
-    def _drop(self, data: bytes) -> bool:
-        return True
+        self._backlog_bytes += len(data)
+        return self._backlog_bytes <= _BACKLOG_BYTES
 
     def _beat(self) -> None:
         """Silence for too long: commit if that is still to be done, and say that we are alive."""
@@ -270,18 +282,18 @@ class Stream:
 
     def _stuck(self) -> None:
         """The reader was paused a whole deadline ago: cut it, unless unsent bytes have fallen since."""
-        if self._reader is None or not self._paused_at or self._outlet is None:
+        if self._reader is None or not self._paused_at:
             return
-        unsent = self._outlet.unsent_bytes
-        if unsent < self._unsent_seen:
+        outlet = self._outlet
+        if outlet is not None and (unsent := outlet.unsent_bytes) < self._unsent_seen:
             self._unsent_seen = unsent
             self._reader.restart()
             return
         silence = f"{self._timings.slow_reader_s:g} s"
         self.error = HeadraceError(Code.SLOW_READER, f"The reader took nothing for {silence}; the stream was cut.")
-        outlet = self._outlet
         self._end(StreamEvent.FAIL)
-        outlet.abort()
+        if outlet is not None:
+            outlet.abort()
         if self.on_gone is not None:
             self.on_gone()
 
@@ -294,6 +306,13 @@ class Stream:
             if timer is not None:
                 timer.stop()
         self._heartbeat = self._reader = None
+        # Nothing follows the end, whatever an engine still sends.
+        self._write = _drop
         for future in (self._decided, self._ended):
             if not future.done():
                 future.set_result(None)
+
+
+def _drop(_: bytes) -> bool:
+    """Take bytes that nobody reads any more; a function, because a bound method would be a cycle."""
+    return True
