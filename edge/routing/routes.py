@@ -24,12 +24,14 @@ _MAX_ENTRIES: Final = 4096
 
 
 class _Entry:
-    __slots__ = ("answer", "asked_at", "epoch")
+    __slots__ = ("answer", "asked_at", "epoch", "silent")
 
     def __init__(self, answer: RouteAnswer, epoch: int) -> None:
         self.answer = answer
         self.asked_at = monotonic()
         self.epoch = epoch
+        #: Control did not answer when it was last asked again.
+        self.silent = False
 
 
 class Routes:
@@ -38,7 +40,7 @@ class Routes:
     - Within its ttl an answer is used as it is.
     - After it, while control's state has not changed, it is used once more and refreshed behind the request's back.
     - When control's state has changed, or the answer was a shed, the request waits for a new one.
-    - While control is silent, sets are used for up to ten minutes, and counted.
+    - While control is silent, sets are used for up to ten minutes, and counted as `stale`.
 
     Args:
         http: the control client.
@@ -74,7 +76,7 @@ class Routes:
             return entry.answer
         if entry.answer.shed is None and age_ms <= CACHE_MS:
             self._ask(request)
-            self._cached.value += 1
+            (self._stale if entry.silent else self._cached).value += 1
             return entry.answer
         return None
 
@@ -127,6 +129,11 @@ class Routes:
             if len(self._entries) >= _MAX_ENTRIES and request not in self._entries:
                 self._entries.pop(next(iter(self._entries)))
             self._entries[request] = _Entry(answer, epoch)
+        except HttpError:
+            if (entry := self._entries.get(request)) is not None:
+                entry.silent = True
+            raise
+        else:
             return answer
         finally:
             self._asking.pop(request, None)

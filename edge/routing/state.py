@@ -21,6 +21,8 @@ __all__ = ["HttpStateSource", "StateSource"]
 
 _LOG = logging.getLogger("headrace.edge.state")
 _RETRY_S = (0.1, 0.2, 0.5, 1.0)
+#: Least time between two polls that bring no news, should control not hold them.
+_LEAST_S = 0.05
 
 
 class StateSource(Protocol):
@@ -77,8 +79,9 @@ class HttpStateSource:
     async def run(self) -> None:
         """Poll for ever; failures are logged once for each outage."""
         while True:
+            began = monotonic()
             try:
-                await self._poll()
+                news = await self._poll()
             except (HttpError, msgspec.DecodeError, msgspec.ValidationError) as exc:
                 if self._failures == 0:
                     _LOG.warning("control does not answer; going on with what is cached: %s", exc)
@@ -89,8 +92,11 @@ class HttpStateSource:
                 if self._failures:
                     _LOG.info("control answers again")
                 self._failures = 0
+                if not news and (rest_s := began + _LEAST_S - monotonic()) > 0:
+                    await asyncio.sleep(rest_s)
 
-    async def _poll(self) -> None:
+    async def _poll(self) -> bool:
+        """Ask once; return whether there was news."""
         known = self._snapshot
         request = SyncRequest(
             edge=self._report(), after=known.header.sequence if known else 0, wait_ms=self._wait_ms if known else 0
@@ -102,6 +108,8 @@ class HttpStateSource:
         snapshot = msgspec.json.decode(response.body, type=Snapshot)
         self._heard_at = monotonic()
         new, old = snapshot.header, known.header if known else None
-        if old is None or (new.instance, new.sequence) != (old.instance, old.sequence):
-            self._snapshot = snapshot
-            self._on_change(snapshot)
+        if old is not None and (new.instance, new.sequence) == (old.instance, old.sequence):
+            return False
+        self._snapshot = snapshot
+        self._on_change(snapshot)
+        return True
