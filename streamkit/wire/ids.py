@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 __all__ = ["Instance", "StreamIds", "node_name", "request_id", "valid_request_id"]
 
 _NODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
-_INSTANCE = re.compile(rf"(?P<node>{_NODE.pattern})\.(?P<worker>\d{{1,4}})\.(?P<incarnation>[0-9a-f]{{1,16}})")
+_INSTANCE = re.compile(rf"(?P<node>{_NODE.pattern})\.(?P<worker>[0-9]{{1,4}})\.(?P<incarnation>[0-9a-f]{{1,16}})")
 _STREAM = re.compile(rf"hs-(?P<instance>{_INSTANCE.pattern})-(?P<random>[0-9a-f]{{32}})-(?P<mac>[0-9a-f]{{16}})")
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _MAC_BYTES: Final = 8
