@@ -22,8 +22,8 @@ def preference(
         answer: control's set.
         inflight: this edge's requests at a candidate now.
         session: `X-Headrace-Session`; one session keeps to one backend while that serves.
-        prefix: the request's first bytes; under the policy `affinity` equal beginnings, such as one system prompt, keep
-            to one backend and its prefix cache.
+        prefix: first bytes of the request; under the policy `affinity` equal beginnings, such as one system prompt,
+            keep to one backend and its prefix cache.
         region: the edge's own region, whose candidates come first.
     """
     candidates = answer.candidates
