@@ -13,7 +13,7 @@ import struct
 import time
 from collections import deque
 from email.utils import formatdate
-from typing import Final, Protocol
+from typing import cast, Final, Protocol
 
 import httptools
 
@@ -110,9 +110,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection; the write bound is the transport's own high mark."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes stream transports
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._settings.output_buffer_bytes)
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._settings.output_buffer_bytes)
         self._handler.opened(self)
 
     def data_received(self, data: bytes) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.gateway import gateway
+
+__all__ = ["anyio_backend", "gateway"]
+
 
 @pytest.fixture(
     params=[
