@@ -13,7 +13,7 @@ import struct
 import time
 from collections import deque
 from email.utils import formatdate
-from typing import cast, Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
