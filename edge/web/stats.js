@@ -7,7 +7,7 @@ const KEEP = 160; // points kept for the sparkline
 
 export class StreamStats {
   #gaps = [];
-  #first = 0;
+  #flowed = 0; // from the first arrival to the last
   #last = 0;
   #deltas = 0;
   #usage = null;
@@ -23,8 +23,8 @@ export class StreamStats {
     this.#deltas += 1;
     if (gapMs === null) {
       this.ttftMs = ttftMs;
-      this.#first = now;
     } else if (gapMs > 0) {
+      this.#flowed += gapMs;
       this.#gaps.push(gapMs);
       this.points.push(gapMs);
       if (this.points.length > KEEP) this.points.shift();
@@ -46,7 +46,7 @@ export class StreamStats {
     const sorted = Float64Array.from(this.#gaps).sort();
     const at = (q) => (sorted.length ? sorted[Math.ceil(q * sorted.length) - 1] : null);
     const tokens = this.#usage?.completion_tokens ?? this.#deltas;
-    const seconds = (this.#last - this.#first) / 1000;
+    const seconds = this.#flowed / 1000;
     return {
       ttftMs: this.ttftMs,
       p50: at(0.5),

@@ -95,6 +95,8 @@ def test_nothing_sticks_out_and_pictures_are_taken(
     chat = open_chat(watched, size, color_scheme=theme, is_mobile=phone, has_touch=phone, device_scale_factor=2)
 
     def picture(name: str) -> None:
+        # Following the text may scroll in the next frame, and a picture must not be cut in between.
+        chat.page.evaluate("() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
         path = tmp_path / f"{name}.png"
         chat.page.screenshot(path=path)
         assert path.stat().st_size > 10_000
