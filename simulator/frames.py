@@ -125,8 +125,9 @@ class ChatFrames(_Frames):
         if alternatives is not None and tokens:
             logprobs = _json({"content": chat_logprobs(tokens, alternatives)})
         token_ids = _json([token.id for token in tokens]) if ids else b"null"
+        tail = b"}\n\n" if finish == b"null" else self._tail
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b,"token_ids":%b}]%b%b' % (
-            self._head, index, delta, logprobs, finish, token_ids, usage, b"}\n\n" if finish == b"null" else self._tail,
+            self._head, index, delta, logprobs, finish, token_ids, usage, tail,
         )  # fmt: skip
 
 
@@ -139,8 +140,10 @@ class TextFrames(_Frames):
         """As `ChatFrames.halves` (b07_completions_stream_usage)."""
         return (
             b'%b{"index":%d,"text":"' % (self._head, index),
-            b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,'
-            b'"token_ids":null}]}\n\n',
+            (
+                b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,'
+                b'"token_ids":null}]}\n\n'
+            ),
         )
 
     def piece(

@@ -166,12 +166,12 @@ class Generation:
             self._stream.finish(self._metrics())
             self._stream.body.end(self._exchange.over)
             return
-        request = self._request
+        request, tool = self._request, self._request.tool
         finished = [
             Finished(
                 index=choice.index, prompt=choice.prompt, text="".join(self._texts[choice.index]),
-                tokens=self._tokens[choice.index], reason=choice.reason or "stop", stop_reason=choice.stopped,
-                tool=(choice.tool_id, request.tool.name) if request.tool is not None else None,
+                tokens=self._tokens[choice.index], reason=request.finish_reason(choice.reason or "stop"), stop_reason=choice.stopped,
+                tool=None if tool is None else (choice.tool_id, tool.name),
             )
             for choice in self._choices
         ]  # fmt: skip

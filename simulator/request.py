@@ -64,6 +64,10 @@ class Generate(msgspec.Struct, kw_only=True):
     schema: Body | bool | None = None
     tool: Tool | None = None
 
+    def finish_reason(self, reason: str) -> str:
+        """Return `reason` as the answer's own: a forced call that came to its end has another word for "stop"."""
+        return self.tool.finish_reason if self.tool is not None and reason == "stop" else reason
+
 
 def body_of(raw: bytes, content_type: str) -> Body:
     """Return the JSON object of a request.

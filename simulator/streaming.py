@@ -200,7 +200,7 @@ class Streaming:
             self.body.event(frames.tool_arguments(choice.index, text, usage))
         if reason is not None:
             # The finish event of a call has an empty delta, at the length limit too (a21_stream_tool_named_strict).
-            reason = tool.finish_reason if reason == "stop" else reason
+            reason = self._request.finish_reason(reason)
             self.body.event(frames.finish(
                 choice.index, "", [], None, usage, reason=reason, stop_reason=None, ids=False
             ))  # fmt: skip
