@@ -302,7 +302,7 @@ class Leg:
             if event.marks & Mark.DONE:
                 self._done = True
                 if not self._finishes and self._error is None:
-                    self._error = self._truncated("[DONE] without a finish_reason")
+                    self._error = self._truncated("it said that it was done without a finish_reason")
                 elif self._error is None:
                     out.append(event.data)
             elif event.marks & Mark.USAGE:
@@ -338,7 +338,7 @@ class Leg:
                     self._stream.feed(DONE, 1, monotonic())
                     self._stream.finish()
             elif outcome.ending is Ending.END:
-                self._error = self._truncated("its stream ended without [DONE]")
+                self._error = self._truncated("its stream ended without the closing event")
             else:
                 self._error = outcome.error or self._truncated("its stream broke off")
         if not complete and self._error is not None:
