@@ -48,7 +48,7 @@ class Child:
         self._log = log
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  # Programs of the benchmark's own choice.
                 leashed(list(command), cpus),
                 stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if talks else output,
@@ -88,6 +88,11 @@ class Child:
         """Return the last lines of its output."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+    def epitaph(self, what: str) -> str:
+        """Say what is wrong with it: its last words on the first line, what came before on the next."""
+        lines = self.log_tail().splitlines()
+        return "\n".join([f"{self.name} {what}: {lines[-1] if lines else 'it says nothing'}", *lines[:-1]])
 
     def stop(self) -> None:
         """End it and all that it started: SIGTERM, then SIGKILL to what is still there."""

@@ -50,9 +50,9 @@ def start_ticks(pid: int) -> int | None:
 def tree(roots: Iterable[int]) -> frozenset[int]:
     """Return the pids of `roots` that live, and of all their descendants."""
     parents: dict[int, int] = {}
-    for entry in os.listdir(PROC):
-        if entry.isdigit() and (stat := _stat(int(entry))):
-            parents[int(entry)] = stat[0]
+    for folder in PROC.iterdir():
+        if folder.name.isdigit() and (stat := _stat(int(folder.name))):
+            parents[int(folder.name)] = stat[0]
     found = {pid for pid in roots if pid in parents}
     grown = True
     while grown:
@@ -127,6 +127,18 @@ def parse_tcp_bytes(text: str) -> int:
     return 0
 
 
-def tcp_bytes() -> int:
-    """Return the memory of all TCP sockets of this network namespace, in bytes."""
-    return parse_tcp_bytes((PROC / "net" / "sockstat").read_text())
+def parse_slab_bytes(text: str) -> int:
+    """Return the kernel's slab memory that it cannot reclaim, in bytes, from the text of `/proc/meminfo`."""
+    for line in text.splitlines():
+        if line.startswith("SUnreclaim:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def kernel_bytes() -> int:
+    """Return what the kernel holds for sockets and, unavoidably, for everything else of their kind, in bytes.
+
+    Buffers of all TCP sockets, and the slab with the sockets themselves, their files and their epoll entries.
+    """
+    buffers = parse_tcp_bytes((PROC / "net" / "sockstat").read_text())
+    return buffers + parse_slab_bytes((PROC / "meminfo").read_text())

@@ -59,7 +59,7 @@ class RequestScenario:
         stream: streams of `tokens` at `tokens_per_s`; else whole answers.
         rate_per_s: Poisson arrivals a second; 0 = one after the other.
         in_flight_max: most requests under way.
-        tokens: per stream.
+        tokens: asked for in each request.
         tokens_per_s: pace of each stream.
     """
 
@@ -102,7 +102,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     StreamScenario("step-20", "300 streams x 20 tokens/s, all in step", 300, 20, step=True),
     RequestScenario(TTFT[0], "time to first token, one stream after the other", True, 0, 1, tokens=4),
     RequestScenario(TTFT[1], "time to first token, 100 streams/s, about 20 open", True, 100, 256, 20, 100.0),
-    RequestScenario("nonstream", "whole answers, 1,000 requests/s", False, 1000, 64),
+    RequestScenario("nonstream", "whole answers, 1,000 requests/s", False, 1000, 64, 50),
     StreamScenario(IDLE, "2,000 streams x 1 token / 5 s", 2000, 0.2, ramp_per_s=250, window_s=10, memory=True),
     StreamScenario("saturated", "64 streams as fast as they go (no target)", 64, 0, ramp_per_s=100),
 )

@@ -69,7 +69,9 @@ def find_program(name: str) -> str | None:
 def first_line(command: Sequence[str], timeout_s: float = 60.0) -> str:
     """Return the first line that a command prints, on either output; empty if it does not run."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(  # noqa: S603  # Programs of the benchmark's own choice.
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "")
@@ -138,7 +140,7 @@ class ProcessGateway:
         while not answers(url, self.ready_path, 1.0):
             if child.ended_within(0.05) or time.monotonic() > deadline:
                 self.stop()
-                raise GatewayError(f"{self.name} does not serve:\n{child.log_tail()}")
+                raise GatewayError(child.epitaph("does not serve"))
         return url
 
     def pids(self) -> tuple[int, ...]:

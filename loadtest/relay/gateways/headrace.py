@@ -82,9 +82,9 @@ class Headrace:
                 self._edge_pid = edge.pid
                 return edge.url
             if self._child.ended_within(0.05) or time.monotonic() > deadline:
-                tail = self._child.log_tail()
+                epitaph = self._child.epitaph("does not serve")
                 self.stop()
-                raise GatewayError(f"headrace does not serve:\n{tail}")
+                raise GatewayError(epitaph)
 
     @staticmethod
     def _edge(ready: Path) -> _Service | None:

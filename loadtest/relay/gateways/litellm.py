@@ -45,8 +45,13 @@ class Litellm(ProcessGateway):
         return line.split()[-1] if line else ""
 
     def environment(self, backend_url: str) -> Mapping[str, str]:
-        """Keep it from asking the internet for prices."""
-        return {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION"}
+        """Keep it from asking the internet for prices, and from asking for keys that no other gateway checks."""
+        return {
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_MODE": "PRODUCTION",
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        }
 
     def command(self, backend_url: str, port: int, scratch: Path) -> Sequence[str]:
         """Write the configuration and return the command line."""

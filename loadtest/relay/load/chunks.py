@@ -30,8 +30,7 @@ def http_chunk(data: bytes) -> bytes:
 def http_json(body: bytes, status: str = "200 OK") -> bytes:
     """Return a whole JSON response."""
     return (
-        f"HTTP/1.1 {status}\r\nserver: bench\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"HTTP/1.1 {status}\r\nserver: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 

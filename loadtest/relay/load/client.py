@@ -7,7 +7,15 @@ import select
 import time
 
 from loadtest.relay.load.control import STDIN, ControlPipe, HungUpError
-from loadtest.relay.load.messages import AwaitEnd, ClientCommand, Failed, Flowing, Listening, OpenStreams, SendRequests
+from loadtest.relay.load.messages import (
+    AwaitEnd,
+    ClientCommand,
+    Failed,
+    Flowing,
+    Listening,
+    OpenStreams,
+    SendRequests,
+)
 from loadtest.relay.load.requests import RequestsJob
 from loadtest.relay.load.streams import StreamsJob
 from loadtest.relay.load.timer import Timer

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -48,7 +48,7 @@ class _LoadProcess:
             log=scratch / f"{module}.log",
             talks=True,
         )
-        self._decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)  # type: ignore[arg-type]
+        self._decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
         self._held = b""
 
     def tell(self, command: Command) -> None:
@@ -94,7 +94,7 @@ class LoadSide:
         self._processes: list[_LoadProcess] = []
         self.backend_url = ""
 
-    def __enter__(self) -> LoadSide:
+    def __enter__(self) -> Self:
         try:
             for module in ("backend", "client"):
                 self._processes.append(_LoadProcess(module, self._cpus, self._scratch))
