@@ -37,9 +37,9 @@ def verdict(backend: str, status: int, body: bytes) -> Verdict:
     if status in (401, 403):
         message = f"The backend {backend} refused the gateway's credentials; check its api_key_env."
         return _ours(Code.BACKEND_ERROR, message, retry=True, blame=True)
-    if status == 404:
-        # The model may have been unloaded there and still be served by another backend.
-        return Verdict(retry=True, blame=False, error=None, status=404)
+    if status in (404, 501):
+        # The model may have been unloaded there, or the engine cannot do such work; another backend may.
+        return Verdict(retry=True, blame=False, error=None, status=status)
     if status in (408, 429):
         return _ours(Code.SATURATED, f"The backend {backend} is saturated{said}", retry=True, blame=False)
     if 400 <= status < 500:

@@ -66,15 +66,16 @@ def marks_of(event: bytes) -> int:
     """Return the marks of one whole data event."""
     if _DONE_EVENT.search(event):
         return Mark.DONE
+    json = _json_of(event)
     marks = 0
-    if _FINISH_SET.search(event):
+    if _FINISH_SET.search(json):
         marks |= Mark.FINISH
-        if _FINISH_ERROR.search(event):
+        if _FINISH_ERROR.search(json):
             marks |= Mark.ERROR
-    if not _CHOICES_FILLED.search(event):
-        if _ERROR_KEY.search(event) or _EVENT_ERROR.search(event):
+    if not _CHOICES_FILLED.search(json):
+        if _ERROR_KEY.search(json) or _EVENT_ERROR.search(event):
             marks |= Mark.ERROR
-        elif _USAGE_OBJECT.search(event):
+        elif _USAGE_OBJECT.search(json):
             marks |= Mark.USAGE
     return marks
 
@@ -84,11 +85,12 @@ def empty_delta(event: bytes) -> bool:
 
     Such a chunk is not the first event (design §3): llama-server sends it long before a token.
     """
-    deltas = len(_DELTA.findall(event))
+    json = _json_of(event)
+    deltas = len(_DELTA.findall(json))
     if deltas:
-        return len(_EMPTY_DELTA.findall(event)) == deltas
-    texts = len(_TEXT.findall(event))
-    return texts > 0 and len(_EMPTY_TEXT.findall(event)) == texts
+        return len(_EMPTY_DELTA.findall(json)) == deltas
+    texts = len(_TEXT.findall(json))
+    return texts > 0 and len(_EMPTY_TEXT.findall(json)) == texts
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -142,6 +144,11 @@ def payload_of(event: bytes) -> bytes:
     """Return the joined data lines of an event."""
     lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)
+
+
+def _json_of(event: bytes) -> bytes:
+    """Return what to scan: the event as it is, or its data alone where it has further lines."""
+    return event if event.count(b"\n") == 2 and event.startswith(b"data:") else payload_of(event)
 
 
 def usage_of(body: bytes, *, event: bool) -> Usage | None:
