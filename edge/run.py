@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 
 from edge.app import EdgeApp
 from edge.endpoints.access import Access
@@ -30,7 +32,7 @@ from streamkit.ops.server import Listener, run, serve
 from streamkit.wire.ids import Instance, node_name
 from streamkit.wire.state import EdgeReport, Header, Snapshot
 
-__all__ = ["main"]
+__all__ = ["Edge", "composed", "main"]
 
 _LOG = logging.getLogger("headrace.edge")
 
@@ -42,6 +44,34 @@ def main(settings: EdgeSettings, *, ready_file: str | None = None) -> int:
 
 
 async def _main(settings: EdgeSettings, ready_file: str | None) -> int:
+    async with composed(settings) as edge:
+        return await edge.serve(ready_file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One edge, put together and not yet serving."""
+
+    parts: Parts
+    lifecycle: Lifecycle
+    public: Listener
+    ops: Listener
+
+    async def serve(self, ready_file: str | None = None) -> int:
+        """Serve until a signal, or `lifecycle`, ends it; return the exit status."""
+        return await serve(
+            name="edge",
+            kind="edge",
+            public=self.public,
+            ops=self.ops,
+            lifecycle=self.lifecycle,
+            ready_file=ready_file,
+        )
+
+
+@contextlib.asynccontextmanager
+async def composed(settings: EdgeSettings) -> AsyncIterator[Edge]:
+    """Put one edge together from its settings."""
     instance = Instance.new(settings.node or node_name())
     metrics = Metrics()
     memory = Budget(settings.memory_bytes)
@@ -127,9 +157,9 @@ async def _main(settings: EdgeSettings, ready_file: str | None) -> int:
         def control_heard() -> str | None:
             return None if state.snapshot is not None else "control has not answered yet"
 
-        return await serve(
-            name="edge",
-            kind="edge",
+        yield Edge(
+            parts=parts,
+            lifecycle=lifecycle,
             public=Listener(
                 app=EdgeApp(parts, start=start, stop=stop),
                 host=settings.host,
@@ -142,8 +172,6 @@ async def _main(settings: EdgeSettings, ready_file: str | None) -> int:
                 host=settings.host,
                 port=settings.ops_port,
             ),
-            lifecycle=lifecycle,
-            ready_file=ready_file,
         )
 
 

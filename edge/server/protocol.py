@@ -1,67 +1,55 @@
-"""Our HTTP/1.1 protocol class: uvicorn's own, with what a streaming edge must own itself.
+"""Our HTTP/1.1 protocol class, in one module because it is one state machine over uvicorn's own.
 
 Changes against `uvicorn.protocols.http.httptools_impl` 0.54.0 (pinned; tests/integration/test_server_contract.py):
 
 - the writer extension, injected when a request's task starts and not when its headers were parsed;
+- a client that closes, or half-closes, while an answer is owed to it is gone at once;
 - a pipelined request never pauses reading, or the client's disconnect would go unseen; what follows a request is kept
   up to a bound, and beyond it the connection is closed;
-- HTTP/1.0 gets a body that the close delimits, where uvicorn would send chunks;
-- header bytes, and the time for headers and body, are bounded; refusals are OpenAI envelopes;
-- socket options: unsent bytes in the kernel are bounded, a silent client is found by keep-alive and user timeout.
+- header bytes, and the time for headers and body, are bounded; no timer runs while the client waits for us;
+- refusals are OpenAI envelopes, and a close never overtakes them as a reset: our half is closed first, and what the
+  client still sends is read and dropped for a while (RFC 9112 §9.6);
+- a request that offers an upgrade keeps its body (Java's HttpClient offers h2c with every first request).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import enum
 import socket
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from edge.server.cycle import Cycle
+from edge.server.limits import ServerLimits
+from edge.server.refusal import name_of, refusal_of, written
+from edge.server.sockets import tune
+from edge.server.upgrade import WEBSOCKET, offered, refuse_websocket, replayed
 from edge.server.writer import EXTENSION, Writer
 from streamkit.wire.errors import Code, HeadraceError
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application, ASGISendEvent
+    from uvicorn._types import ASGI3Application
 
 __all__ = ["EdgeProtocol", "ServerLimits", "protocol_class"]
 
-
-class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one client connection."""
-
-    max_header_bytes: int
-    #: Kept of requests that arrive while an earlier one is being answered.
-    max_pipelined_bytes: int
-    header_s: float
-    body_s: float
-    #: High mark of the transport's buffer; the low mark is a quarter.
-    write_high_bytes: int
-    #: `TCP_NOTSENT_LOWAT`: what the kernel may hold beyond what the network is carrying.
-    notsent_bytes: int
-    #: `TCP_USER_TIMEOUT`: unacknowledged for so long = gone.
-    user_timeout_ms: int
+#: Whole requests parsed out of one read behind the one that is being answered.
+_MAX_PIPELINED: Final = 32
+#: After a refusal: how long a client may be silent, and how long it may go on sending, before we close.
+_LINGER_QUIET_S: Final = 2.0
+_LINGER_S: Final = 30.0
 
 
-class _CloseDelimitedCycle(RequestResponseCycle):
-    """A response to HTTP/1.0, which knows no chunks: without a length the body ends with the connection."""
+class _Phase(enum.Enum):
+    """Where the parser is."""
 
-    _open_ended = False
-
-    async def send(self, message: ASGISendEvent) -> None:
-        if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message.get("headers", ())}
-            if b"content-length" not in names:
-                self._open_ended = True
-                self.chunked_encoding = False
-        elif self._open_ended and message["type"] == "http.response.body":
-            self.expected_content_length = len(message.get("body", b""))
-        await super().send(message)
+    BETWEEN = "between"  #: no byte of a request is here
+    HEADERS = "headers"
+    BODY = "body"
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -77,45 +65,50 @@ class EdgeProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._running: RequestResponseCycle | None = None
+        self._running: Cycle | None = None
         self._writer: Writer | None = None
-        self._in_headers = True
+        self._phase = _Phase.BETWEEN
         self._header_bytes = 0
-        self._raw_header_bytes = 0
+        #: Bytes fed since the parser last gave anything back: what it may be holding.
+        self._held_bytes = 0
+        self._moved = False
         self._behind = bytearray()
+        #: Nothing more is parsed; what comes is counted and dropped.
+        self._deaf = False
+        self._dropped = 0
+        #: A refusal that waits for the answers before it.
+        self._owed: HeadraceError | None = None
+        self._replay = b""
+        self._replaying = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._refused = False
-        self._discarded = 0
+
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         limits = self.limits
         transport.set_write_buffer_limits(high=limits.write_high_bytes, low=limits.write_high_bytes // 4)
         sock: socket.socket | None = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if sys.platform == "linux":
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limits.user_timeout_ms)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.notsent_bytes)
-        self._arm(limits.header_s)
+        if sock is not None:
+            tune(sock, user_timeout_ms=limits.user_timeout_ms, notsent_bytes=limits.notsent_bytes)
+        self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
-        self._behind.clear()
+        self._gone()
+        for cycle, _ in self.pipeline:
+            cycle.on_response = _nothing  # it never ran, and would hold us
         self.pipeline.clear()
-        running, self._running = self._running, None
-        if running is not None and not running.response_complete:
-            # uvicorn marks the cycle that was parsed last, which behind a pipeline is another one.
-            running.disconnected = True
-            running.message_event.set()
+        self._behind.clear()
         super().connection_lost(exc)
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.disconnected()
+        self._unset_keepalive_if_required()  # uvicorn leaves it after a reset
+        self.cycle = None  # type: ignore[assignment]
+
+    def eof_received(self) -> None:
+        if self._running is not None:
+            # Law 6: half a close counts. What is unsent is for nobody.
+            self._gone()
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -128,97 +121,199 @@ class EdgeProtocol(HttpToolsProtocol):
             self._writer.resume()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
-            self._discard(data)
-            return
-        if self._answering():
+        if self._deaf:
+            self._drop(data)
+        elif self._behind or self._answering():
             self._keep(data)
-            return
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self.pipeline:
-            # A second request came in the same read. Its reading pause would hide a disconnect.
-            self.flow.resume_reading()
-        if self._in_headers:
-            # Not yet a whole header section: count what the parser holds, down to one endless line.
-            self._raw_header_bytes += len(data)
-            if self._raw_header_bytes > self.limits.max_header_bytes:
-                self._headers_too_large()
+        else:
+            self._parse(data)
 
-    def send_400_response(self, msg: str) -> None:
-        if self._header_bytes > self.limits.max_header_bytes:
-            self._headers_too_large()
-            return
-        self._refuse(HeadraceError(Code.INVALID_REQUEST, f"This is not HTTP/1.1: {msg}"))
+    # uvicorn
+
+    def shutdown(self) -> None:
+        if self._running is None:
+            self.transport.close()
+        else:
+            self._running.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        cycle, self._running = self._running, None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+        if cycle is not None and cycle.closes:
+            self.server_state.total_requests += 1
+            self._close(unread=cycle.more_body or self._deaf or bool(self._behind) or bool(self.pipeline))
+        elif self._owed is not None and not self.pipeline:
+            self.server_state.total_requests += 1
+            self._refuse(self._owed)
+        else:
+            super().on_response_complete()
+            if self._behind or self._phase is not _Phase.BETWEEN:
+                self._unset_keepalive_if_required()
+                self._arm()
+            if self._behind:
+                self.loop.call_soon(self._feed_behind)
 
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._replaying:
+            return
         super().on_message_begin()
-        self._in_headers = True
-        self._header_bytes = self._raw_header_bytes = 0
-        self._arm(self.limits.header_s)
+        self._phase = _Phase.HEADERS
+        self._header_bytes = 0
+        self._moved = True
+        self._arm()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._replaying:
+            self._count_header(len(url))
+            super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value) + 4
-        if self._header_bytes > self.limits.max_header_bytes:
-            raise _HeadersTooLargeError
-        super().on_header(name, value)
+        if not self._replaying:
+            self._count_header(len(name) + len(value) + 4)
+            if self._phase is _Phase.HEADERS:  # trailers are nobody's
+                super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_headers = False
-        self._arm(self.limits.body_s)
+        if self._replaying:
+            return
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            raise HeadraceError(Code.TOO_LARGE, f"More than {_MAX_PIPELINED} requests are pipelined.")
+        if not self.url.startswith(b"/") and httptools.parse_url(self.url).path is None:
+            raise HeadraceError(Code.INVALID_REQUEST, "The request's target has no path.")
+        if self.parser.should_upgrade():
+            if offered(self.headers) == WEBSOCKET:
+                self.scope["extensions"] = {"headrace.websocket": {}}
+            else:
+                self._replay = replayed(self.headers)
+        self._phase = _Phase.BODY
+        self._moved = True
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self.cycle.waiting_for_100_continue = False
+        self._arm()
+
+    def on_body(self, body: bytes) -> None:
+        self._moved = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._replaying or self._replay:
+            return
+        self._phase = _Phase.BETWEEN
+        self._moved = True
         self._disarm()
         super().on_message_complete()
 
-    def on_response_complete(self) -> None:
-        self._running = None
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
-        super().on_response_complete()
-        if self._behind and not self.transport.is_closing():
-            self.loop.call_soon(self._feed_behind)
-
-    # Inside
+    # Requests and their answers
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if cycle.scope["http_version"] == "1.0":
-            cycle.__class__ = _CloseDelimitedCycle
-        writer = Writer(self.transport, chunked=cycle.scope["http_version"] != "1.0")
+        # uvicorn names its cycle's class in the middle of a long method; the instance has no slots.
+        cycle.__class__ = Cycle
+        writer = Writer(self.transport, chunked=cycle.scope["http_version"] != "1.0", paused=self.flow.write_paused)
         extensions: dict[str, Any] = dict(cycle.scope.get("extensions") or {})
+        if "headrace.websocket" in extensions:
+            app = refuse_websocket
         extensions[EXTENSION] = writer
         cycle.scope["extensions"] = extensions
-        self._running = cycle
+        self._running = cycle  # type: ignore[assignment]
         self._writer = writer
         super()._start_asgi_task(cycle, app)
 
     def _answering(self) -> bool:
         """A whole request is in hand and its answer is not finished."""
-        running = self._running
-        return (
-            running is not None and not running.response_complete and (not running.more_body or bool(self.pipeline))
-        )
+        return self._running is not None and not self._running.more_body
+
+    def _gone(self) -> None:
+        """Nobody is there any more to be answered."""
+        running, self._running = self._running, None
+        if running is not None and not running.response_complete:
+            # uvicorn marks the cycle that was parsed last, which behind a pipeline is another one.
+            running.disconnected = True
+            running.message_event.set()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.disconnected()
+
+    # What comes in
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._moved = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserCallbackError as exc:
+            self._reject(refusal_of(exc.__context__))
+        except httptools.HttpParserError as exc:
+            what = "a TLS handshake" if data.startswith(b"\x16\x03") else "no valid HTTP/1.1"
+            self._reject(HeadraceError(Code.INVALID_REQUEST, f"This is {what}: {exc}."))
+        if self.transport.is_closing() or self._deaf:
+            return
+        if self.pipeline:
+            # A second request came in the same read. uvicorn's pause would hide a disconnect.
+            self.flow.resume_reading()
+        self._held_bytes = 0 if self._moved else self._held_bytes + len(data)
+        if self._held_bytes > self.limits.max_header_bytes:
+            self._reject(self._too_large())
+        elif self._deadline is None:
+            self._arm()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if "headrace.websocket" in (self.scope.get("extensions") or {}):
+                self._deaf = True
+                return
+            # httptools takes the message for finished and its body for another protocol's.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            if self._replay:
+                head, self._replay = self._replay, b""
+                self._replaying = True
+                self.parser.feed_data(head)
+                self._replaying = False
+            if rest := data[upgrade.args[0] :]:
+                self._feed(rest)
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > self.limits.max_header_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> HeadraceError:
+        limit = self.limits.max_header_bytes
+        text = f"The request's headers are larger than max_header_bytes = {limit}."
+        return HeadraceError(Code.HEADERS_TOO_LARGE, text)
 
     def _keep(self, data: bytes) -> None:
         self._behind += data
         if len(self._behind) > self.limits.max_pipelined_bytes:
-            self.logger.warning("closing a connection that pipelines more than %d bytes", len(self._behind))
+            self.logger.info("closing a connection that pipelines more than %d bytes", len(self._behind))
             self.transport.abort()
 
     def _feed_behind(self) -> None:
-        if self._behind and not self.transport.is_closing() and not self._answering():
+        if self._behind and not self._answering() and not self._deaf and not self.transport.is_closing():
             data = bytes(self._behind)
             self._behind.clear()
-            self.data_received(data)
+            self._parse(data)
 
-    def _arm(self, seconds: float) -> None:
+    def _drop(self, data: bytes) -> None:
+        self._dropped += len(data)
+        if self._running is not None and self._dropped > self.limits.max_pipelined_bytes:
+            self.transport.abort()
+
+    # Deadlines and endings
+
+    def _arm(self) -> None:
+        """Give the client its time for what we wait for; none runs while the client waits for us."""
         self._disarm()
-        self._deadline = self.loop.call_later(seconds, self._too_slow)
+        if not self._answering():
+            seconds = self.limits.body_s if self._phase is _Phase.BODY else self.limits.header_s
+            self._deadline = self.loop.call_later(seconds, self._too_slow)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -227,54 +322,65 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        running = self._running
-        if running is not None and running.response_started:
-            self.transport.abort()
+        if self._phase is _Phase.BETWEEN:
+            self.transport.close()  # nothing was asked: nothing to answer
             return
-        if not self._raw_header_bytes and self._in_headers:
-            self.transport.close()  # nothing was ever asked: nothing to answer
-            return
-        what = "headers" if self._in_headers else "body"
-        seconds = self.limits.header_s if self._in_headers else self.limits.body_s
-        self._refuse(HeadraceError(Code.REQUEST_TIMEOUT, f"The request's {what} took longer than {seconds:g} s."))
+        seconds = self.limits.body_s if self._phase is _Phase.BODY else self.limits.header_s
+        text = f"The request's {self._phase.value} took longer than {seconds:g} s."
+        self._refuse(HeadraceError(Code.REQUEST_TIMEOUT, text))
 
-    def _headers_too_large(self) -> None:
-        limit = self.limits.max_header_bytes
-        text = f"The request's headers are larger than max_header_bytes = {limit}."
-        self._refuse(HeadraceError(Code.HEADERS_TOO_LARGE, text))
+    def _reject(self, error: HeadraceError) -> None:
+        """Refuse what was just read, after the answers that are owed for what came before it."""
+        self._deaf = True
+        if self._answering():
+            self._owed = error
+            if self._phase is _Phase.BODY and self.pipeline:
+                cycle, _ = self.pipeline.popleft()  # the one at fault will never be whole
+                cycle.on_response = _nothing
+        else:
+            self._refuse(error)
 
     def _refuse(self, error: HeadraceError) -> None:
-        """Answer without a request, and close."""
+        """Answer in the application's place, and close."""
         if self.transport.is_closing():
             return
-        if self._running is not None and not self._running.response_complete:
+        if self._running is not None and self._running.response_started:
             # Bytes of a refusal in the middle of another answer would corrupt it.
             self.transport.abort()
             return
-        body = error.envelope()
-        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *error.headers()]
-        lines = b"".join(b"%b: %b\r\n" % header for header in [*self.server_state.default_headers, *head])
-        self.transport.write(STATUS_LINE[error.wire.status] + lines + b"connection: close\r\n\r\n" + body)
-        self._linger_close()
+        name = name_of(self.headers) if self._phase is _Phase.BODY else b""
+        self._gone()
+        self.transport.write(written(error, self.server_state.default_headers, name))
+        self._close(unread=True)
 
-    def _linger_close(self) -> None:
-        """Close our half first, so that the refusal is read before a reset for unread bytes can overtake it."""
+    def _close(self, *, unread: bool) -> None:
+        """Close after what was written; `unread`: the client may still be sending."""
         self._disarm()
-        with contextlib.suppress(OSError, NotImplementedError):
+        self._unset_keepalive_if_required()
+        if not unread:
+            self.transport.close()
+            return
+        self._deaf = True
+        self._dropped = 0
+        self._behind.clear()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._refused = True
-        self.loop.call_later(1.0, self.transport.abort)
+        self._linger(self.loop.time() + _LINGER_S)
 
-    def _discard(self, data: bytes) -> None:
-        self._discarded += len(data)
-        if self._discarded > 64 * self.limits.max_header_bytes:
-            self.transport.abort()
-
-
-class _HeadersTooLargeError(Exception):
-    """Raised out of a parser callback, so that parsing stops there."""
+    def _linger(self, until: float, seen: int = -1) -> None:
+        """Drop what comes while it comes; a client that has read our end closes long before."""
+        self._deadline = None
+        if seen == self._dropped or self.loop.time() > until:
+            self.transport.close()
+        else:
+            self._deadline = self.loop.call_later(_LINGER_QUIET_S, self._linger, until, self._dropped)
 
 
 def protocol_class(limits: ServerLimits) -> type[EdgeProtocol]:
     """Return the protocol class to give to uvicorn's `http=`, with these limits."""
     return type("EdgeProtocol", (EdgeProtocol,), {"limits": limits})
+
+
+def _nothing() -> None:
+    return

@@ -26,14 +26,15 @@ class Writer:
     Args:
         transport: the client's connection.
         chunked: HTTP/1.1 chunked framing; False writes raw bytes for HTTP/1.0, where the close ends the body.
+        paused: the transport is over its high mark already, from an answer before.
     """
 
     __slots__ = ("_chunked", "_paused", "_transport", "gone", "on_disconnect", "on_pause", "on_resume")
 
-    def __init__(self, transport: asyncio.Transport, *, chunked: bool) -> None:
+    def __init__(self, transport: asyncio.Transport, *, chunked: bool, paused: bool = False) -> None:
         self._transport: asyncio.Transport | None = transport
         self._chunked = chunked
-        self._paused = False
+        self._paused = paused
         #: The client closed its connection or its half of it.
         self.gone = False
         self.on_pause: Callable[[], None] | None = None
@@ -67,7 +68,8 @@ class Writer:
             return 0
         queued = self._transport.get_write_buffer_size()
         sock = self._transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < 0:
+        # uvloop's socket keeps its number after the close, when it may be another's.
+        if sock is None or self._transport.is_closing() or sock.fileno() < 0:
             return queued
         (in_kernel,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0" * 4))
         return queued + int(in_kernel)
