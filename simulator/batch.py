@@ -11,10 +11,11 @@ import asyncio
 import enum
 import math
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 
 from simulator.metrics import Metrics
+from simulator.prefixes import PrefixCache
 from simulator.settings import SimulatorSettings
 from simulator.wheel import Wheel
 
@@ -22,7 +23,6 @@ __all__ = ["Batch", "Sequence", "Step"]
 
 #: Spreads the phases of streams that start together: the fractional part of the golden ratio.
 _GOLDEN = 0.6180339887498949
-#: A client that asks for no pause gets one token per turn of the wheel.
 _NEVER = math.inf
 
 
@@ -94,7 +94,7 @@ class Batch:
         self.asleep = False
         self._waiting_tokens = 0
         self._free_blocks = settings.kv_blocks
-        self._prefixes: OrderedDict[int, None] = OrderedDict()
+        self.prefixes = PrefixCache(settings.kv_blocks, settings.block_tokens)
         self._wheel: Wheel[Sequence] = Wheel(loop, self._due)
         self._admissions = 0
         self._steps = settings.pace == "step"
@@ -136,10 +136,6 @@ class Batch:
         self.asleep = asleep
         self._admit()
 
-    def forget_prefixes(self) -> None:
-        """Empty the prefix cache."""
-        self._prefixes.clear()
-
     def close(self) -> None:
         """Stop every timer."""
         self._wheel.close()
@@ -174,7 +170,7 @@ class Batch:
         settings = self._settings
         if sequence.preemptions == 0:
             sequence.admitted = now
-            hits = self._prefix_hits(sequence.prompt_key, sequence.prompt_tokens)
+            hits = self.prefixes.hits(sequence.prompt_key, sequence.prompt_tokens)
             sequence.computed = sequence.prompt_tokens - hits
             self._metrics.admitted(sequence.prompt_tokens, hits)
         ttft_s = sequence.ttft_s
@@ -202,24 +198,6 @@ class Batch:
             self.waiting.remove(sequence)
             self._waiting_tokens -= sequence.prompt_tokens
 
-    def _prefix_hits(self, text: str, prompt_tokens: int) -> int:
-        """Return how many of the prompt's tokens are in the cache, and put its blocks there."""
-        size = self._settings.block_tokens
-        span = max(1, len(text) * size // max(prompt_tokens, 1))
-        hits, hitting, key = 0, True, 0
-        # The last token is always computed, so a whole prompt is never a hit.
-        for at in range((prompt_tokens - 1) // size):
-            key = hash((key, text[at * span : (at + 1) * span]))
-            if hitting and key in self._prefixes:
-                hits += 1
-            else:
-                hitting = False
-            self._prefixes[key] = None
-            self._prefixes.move_to_end(key)
-        while len(self._prefixes) > self._settings.kv_blocks:
-            self._prefixes.popitem(last=False)
-        return hits * size
-
     # Time.
 
     def _itl_s(self) -> float:
@@ -234,9 +212,11 @@ class Batch:
             if not sequence.running or sequence.due > now + 0.002:
                 continue
             if self._token(sequence, now):
-                # Own pace from the moment that was meant, so that no delay adds up; but nothing is caught up.
-                due = sequence.due + (itl_s if sequence.itl_s is None else sequence.itl_s)
-                sequence.due = max(due, now)
+                # Paced from the moment that was meant, so that delays do not add up; a stream that has fallen more
+                # than one ITL behind starts afresh instead of bursting.
+                pause_s = itl_s if sequence.itl_s is None else sequence.itl_s
+                due = sequence.due + pause_s
+                sequence.due = due if due > now - pause_s else now
                 self._wheel.add(sequence, sequence.due)
             tokens += 1
         self._metrics.iteration(tokens)

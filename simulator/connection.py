@@ -7,12 +7,9 @@ one has not taken is kept up to `output_buffer_bytes`, then the connection is re
 from __future__ import annotations
 
 import asyncio
-import http
 import socket
 import struct
-import time
 from collections import deque
-from email.utils import formatdate
 from typing import Final, Protocol, cast
 
 import httptools
@@ -21,31 +18,13 @@ from simulator.body import Body
 from simulator.directives import Directives
 from simulator.engine import Engine
 from simulator.generation import Generation
+from simulator.message import Request, head
 
-__all__ = ["Connection", "Handler", "Request"]
+__all__ = ["Connection", "Handler"]
 
-SERVER: Final = b"headrace-simulator"
 _MAX_PIPELINED: Final = 16
-_PHRASES: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 _JSON: Final = "application/json"
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
-
-
-class Request:
-    """One request, read to its end."""
-
-    __slots__ = ("body", "headers", "keep_alive", "method", "old", "path", "query")
-
-    def __init__(self, method: str, target: bytes, headers: dict[str, str], *, old: bool, keep_alive: bool) -> None:
-        path, _, query = target.decode("latin-1").partition("?")
-        self.method = method
-        self.path = path
-        self.query = query
-        self.headers = headers
-        self.body = b""
-        #: HTTP/1.0, which knows no chunked framing.
-        self.old = old
-        self.keep_alive = keep_alive
 
 
 class Handler(Protocol):
@@ -61,20 +40,6 @@ class Handler(Protocol):
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
-
-
-class _Date:
-    """The `date` header, made once a second."""
-
-    second = 0
-    value = b""
-
-    @classmethod
-    def now(cls) -> bytes:
-        second = int(time.time())
-        if second != cls.second:
-            cls.second, cls.value = second, formatdate(second, usegmt=True).encode()
-        return cls.value
 
 
 class Connection(asyncio.Protocol):
@@ -226,28 +191,28 @@ class Connection(asyncio.Protocol):
             bare: without `vary` (k01_auth_none, h_drain_new_request).
             allow: methods, for a 405 (g12_post_health).
         """
-        head = self._head(status)
+        top = head(status)
         if allow is not None:
-            head += b"allow: %b\r\n" % allow.encode()
-        head += b"content-length: %d\r\n" % len(body)
+            top += b"allow: %b\r\n" % allow.encode()
+        top += b"content-length: %d\r\n" % len(body)
         if content_type is not None:
-            head += b"content-type: %b\r\n" % content_type.encode()
-        head += self._tail(bare=bare)
+            top += b"content-type: %b\r\n" % content_type.encode()
+        top += self._tail(bare=bare)
         with_body = self._current is None or self._current.method != "HEAD"
-        self.write(b"%b\r\n%b" % (head, body if with_body else b""))
+        self.write(b"%b\r\n%b" % (top, body if with_body else b""))
         self.over()
 
     def stream(self, directives: Directives) -> Body:
         """Send an event stream's headers, and return its body (a01_stream)."""
         chunked = not directives.close_delimited and not (self._current is not None and self._current.old)
-        head = self._head(200) + b"content-type: text/event-stream; charset=utf-8\r\n" + self._tail()
+        top = head(200) + b"content-type: text/event-stream; charset=utf-8\r\n" + self._tail()
         if chunked:
-            head += b"transfer-encoding: chunked\r\n"
+            top += b"transfer-encoding: chunked\r\n"
         else:
             self._close_after = True
-            head += b"connection: close\r\n"
+            top += b"connection: close\r\n"
         body = Body(self.write, self.loop, directives, chunked=chunked)
-        body.write(head + b"\r\n")
+        body.write(top + b"\r\n")
         return body
 
     def over(self) -> None:
@@ -285,15 +250,11 @@ class Connection(asyncio.Protocol):
             self._current = self._queue.popleft()
             self._handler.handle(self, self._current)
 
-    def _head(self, status: int) -> bytes:
-        phrase = _PHRASES.get(status, b"")
-        return b"HTTP/1.1 %d %b\r\ndate: %b\r\nserver: %b\r\n" % (status, phrase, _Date.now(), SERVER)
-
     def _tail(self, *, bare: bool = False) -> bytes:
         current = self._current
         tail = b"" if bare else b"vary: Origin\r\n"
         if self._settings.request_id_headers and current is not None:
-            tail += b"x-request-id: %b\r\n" % current.headers.get("x-request-id", "").encode("latin-1")
+            tail += b"x-request-id: %b\r\n" % current.request_id.encode("latin-1")
         if self._close_after or (current is not None and not current.keep_alive and not current.old):
             tail += b"connection: close\r\n"
         return tail

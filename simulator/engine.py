@@ -103,7 +103,7 @@ class Engine:
             for generation in self.open:
                 generation.cut("abort")
         if level:
-            self.batch.forget_prefixes()
+            self.batch.prefixes.clear()
 
     def wake(self) -> None:
         """Schedule again; what queued meanwhile starts (j08_request_sent_while_sleeping)."""

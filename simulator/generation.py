@@ -170,8 +170,8 @@ class Generation:
         finished = [
             Finished(
                 index=choice.index, prompt=choice.prompt, text="".join(self._texts[choice.index]),
-                tokens=self._tokens[choice.index], reason=request.finish_reason(choice.reason or "stop"), stop_reason=choice.stopped,
-                tool=None if tool is None else (choice.tool_id, tool.name),
+                tokens=self._tokens[choice.index], reason=request.finish_reason(choice.reason or "stop"),
+                stop_reason=choice.stopped, tool=None if tool is None else (choice.tool_id, tool.name),
             )
             for choice in self._choices
         ]  # fmt: skip
@@ -204,6 +204,8 @@ class Generation:
     def _trip(self, choice: Choice, name: str) -> bool:
         """A directive fires; return whether the choice goes on."""
         stream = self._stream
+        if stream is not None:
+            stream.body.flush()
         if name in ("stall_after", "role_only"):
             if name == "role_only" and stream is not None:
                 stream.open()

@@ -11,11 +11,12 @@ from urllib.parse import parse_qs
 import msgspec
 
 from simulator import tokens
-from simulator.connection import Connection, Request
+from simulator.connection import Connection
 from simulator.embeddings import as_base64, vector
 from simulator.engine import Engine
 from simulator.errors import EngineError, draining, invalid, too_long, unknown_model, validation
 from simulator.faults import parse_fault
+from simulator.message import Request
 from simulator.request import body_of, model_of
 from simulator.template import chat_prompt
 
@@ -170,7 +171,7 @@ class Queries:
 
     def reset_prefix_cache(self, exchange: Connection, _: Request) -> None:
         """`POST /reset_prefix_cache` (j19)."""
-        self._engine.batch.forget_prefixes()
+        self._engine.batch.prefixes.clear()
         _json(exchange, {"success": True})
 
     def fault(self, exchange: Connection, _: Request) -> None:

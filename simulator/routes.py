@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Final
 
 from simulator import request as requests
-from simulator.connection import Connection, Request
+from simulator.connection import Connection
 from simulator.directives import Directives, DirectivesError, parse
 from simulator.engine import Engine
 from simulator.errors import EngineError, refusal, unauthorized
 from simulator.generation import Generation
+from simulator.message import Request
 from simulator.queries import Queries
 
 __all__ = ["Routes"]
@@ -67,8 +68,8 @@ class Routes:
             if fault.unhealthy and request.path in ("/health", "/ping"):
                 exchange.answer(503, b"", content_type=None)
                 return
-        if self.engine.settings.request_id_headers:
-            request.headers.setdefault("x-request-id", secrets.token_hex(16))
+        if self.engine.settings.request_id_headers and not request.request_id:
+            request.request_id = secrets.token_hex(16)
         try:
             self._authorize(request)
             methods = self._table.get(request.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from simulator.server import serve
+from simulator.server import serve, url_of
 from simulator.settings import SimulatorSettings
 
 if sys.platform != "win32":
@@ -49,7 +49,7 @@ def main(settings: SimulatorSettings, ready_file: str | None) -> int:
 
 
 def _announce(path: Path, settings: SimulatorSettings, port: int) -> None:
-    url = f"http://{settings.host}:{port}"
+    url = url_of(settings.host, port)
     line = {"name": settings.name, "url": url, "ops_url": url, "pid": os.getpid(), "kind": "simulated"}
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_bytes(msgspec.json.encode(line))

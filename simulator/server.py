@@ -13,7 +13,7 @@ from simulator.errors import engine_dead
 from simulator.routes import Routes
 from simulator.settings import SimulatorSettings
 
-__all__ = ["Simulator", "serve"]
+__all__ = ["Simulator", "serve", "url_of"]
 
 _BACKLOG = 4096
 #: How long a client gets to take the last bytes of a cut stream.
@@ -34,8 +34,7 @@ class Simulator:
         self._routes = routes
         self._server = server
         self.port: int = server.sockets[0].getsockname()[1]
-        host = engine.settings.host
-        self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        self.url = url_of(engine.settings.host, self.port)
 
     @classmethod
     async def start(cls, settings: SimulatorSettings | None = None) -> Simulator:
@@ -107,12 +106,10 @@ async def serve(
     """
     simulator = await Simulator.start(settings)
     stop = asyncio.Event() if stop is None else stop
-    signals: list[int] = []
     hurry = asyncio.Event()
 
-    def on_signal(number: int) -> None:
-        signals.append(number)
-        (hurry if len(signals) > 1 else stop).set()
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
 
     with _signals(on_signal):
         if ready is not None:
@@ -125,19 +122,26 @@ async def serve(
             for task in (ending, hurried):
                 task.cancel()
             await asyncio.wait([ending, hurried])
+            if not ending.cancelled():
+                ending.result()
         finally:
             await simulator.close()
 
 
+def url_of(host: str, port: int) -> str:
+    """Return `http://host:port`, an IPv6 address in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 @contextlib.contextmanager
-def _signals(handler: Callable[[int], None]) -> Iterator[None]:
+def _signals(handler: Callable[[], None]) -> Iterator[None]:
     """Have SIGTERM and SIGINT call `handler`, where this thread may."""
     loop = asyncio.get_running_loop()
     caught: list[int] = []
     for number in (int(signal.SIGTERM), int(signal.SIGINT)):
         # Only the main thread may; elsewhere whoever embeds us stops us through `stop`.
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, handler, number)
+            loop.add_signal_handler(number, handler)
             caught.append(number)
     try:
         yield

@@ -8,6 +8,7 @@ paths in `EXACT`. Ids, times and texts differ. Whatever else differs stands in `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -18,7 +19,18 @@ from typing import Any
 import pytest
 
 from simulator.server import Simulator
-from tests.unit.simulator.raw import Answer, connected, read_answer, running, send, until
+from tests.support.timing import MS
+from tests.unit.simulator.raw import (
+    Answer,
+    chat,
+    connected,
+    read_answer,
+    read_rest,
+    request,
+    running,
+    send,
+    until,
+)
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "vllm"
 
@@ -33,10 +45,10 @@ DEVIATIONS: dict[str, tuple[str, str]] = {
     "*": ("value of the server header", "the simulator does not pass itself off as uvicorn"),
     "a09_stream_tool_named": ("choices.delta.tool_calls.function.arguments", "random weights wrote a number"),
     "a13_stream_json_schema": (
-        "choices.stop_reason", "the captured model ended with a stop token of its generation config; ours with its own"
+        "choices.stop_reason", "it ended with a stop token of its generation config, ours with the model's own end"
     ),
     "a21_stream_tool_named_strict": (
-        "choices.finish_reason", "random weights filled 120 tokens with blanks; our document is shorter and ends itself"
+        "choices.finish_reason", "random weights filled 120 tokens with blanks; our document ends itself"
     ),
     "a21_stream_tool_required_strict": ("choices.finish_reason", "as a21_stream_tool_named_strict"),
     "b07_completions_stream_usage": (
@@ -98,7 +110,7 @@ async def load(name: str) -> Answer:
     reader = asyncio.StreamReader()
     reader.feed_data((VECTORS / f"{name}.resp").read_bytes())
     reader.feed_eof()
-    method = (VECTORS / f"{name}.req").read_bytes().split(b" ", 1)[0].decode()
+    method = "HEAD" if "_head_" in name else "GET"
     return await read_answer(reader, method=method)
 
 
@@ -244,67 +256,49 @@ async def test_a_full_queue_refuses_with_503_and_still_answers_queries() -> None
 @pytest.mark.anyio
 async def test_keep_alives_come_while_queueing() -> None:
     settings: dict[str, Any] = {"max_num_seqs": 1, "sse_keep_alive_ms": 15, "request_id_headers": True}
-    async with running(models=("tiny",), max_model_len=4096, **settings) as simulator:
-        async with connected(simulator) as (_, long):
-            long.write(
-                sent("f01_keepalive_queued").replace(b'"max_tokens": 2', b'"max_tokens": 900,"ignore_eos":1')[:0]
-            )
-            busy = json.dumps({"messages": [{"role": "user", "content": "x"}], "ignore_eos": True, "stream": True})
-            head = (
-                f"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(busy)}"
-            )
-            long.write(f"{head}\r\n\r\n{busy}".encode())
-            await until(lambda: simulator.stats.running == 1, "the long one runs")
-            async with connected(simulator) as (reader, writer):
-                writer.write(sent("f01_keepalive_queued"))
-                ours_head = await read_answer(reader, head_only=True)
-                for _ in range(3):
-                    assert await reader.readexactly(19) == b"e\r\n: keep-alive\n\n\r\n"[:19]
-                long.close()
-                ours = Answer(ours_head.status, ours_head.headers)
-                rest = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
-                stream = asyncio.StreamReader()
-                stream.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + rest)
-                stream.feed_eof()
-                ours = await read_answer(stream)
-                ours.status, ours.headers = ours_head.status, ours_head.headers
-                compare("f01_keepalive_queued", await load("f01_keepalive_queued"), ours)
+    async with (
+        running(models=("tiny",), max_model_len=4096, **settings) as simulator,
+        connected(simulator) as (_, long),
+        connected(simulator) as (reader, writer),
+    ):
+        long.write(chat(ignore_eos=True))
+        await until(lambda: simulator.stats.running == 1, "the long one runs")
+        writer.write(sent("f01_keepalive_queued"))
+        ours = await read_answer(reader, head_only=True)
+        for _ in range(3):
+            assert await reader.readexactly(19) == b"e\r\n: keep-alive\n\n\r\n"
+        long.close()
+        compare("f01_keepalive_queued", await load("f01_keepalive_queued"), await read_rest(reader, ours))
 
 
 @pytest.mark.anyio
 async def test_load_and_health_while_busy() -> None:
-    settings: dict[str, Any] = {"max_num_seqs": 8, "itl_ms": 20, "dev_mode": False}
-    async with running(models=("tiny",), max_model_len=4096, **settings) as simulator:
-        async with connected(simulator) as (_, writer):
-            body = b'{"messages":[{"role":"user","content":"x"}],"stream":true,"ignore_eos":true}'
-            head = (
-                b"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-            )
-            others = [await asyncio.open_connection("127.0.0.1", simulator.port) for _ in range(11)]
-            for one in (writer, *(other for _, other in others)):
-                one.write(head % len(body) + body)
+    async with running(models=("tiny",), max_num_seqs=8, itl_ms=20, dev_mode=False) as simulator:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(12):
+                _, writer = await stack.enter_async_context(connected(simulator))
+                writer.write(chat(ignore_eos=True))
             await until(lambda: (simulator.stats.running, simulator.stats.waiting) == (8, 4), "8 run, 4 wait")
             ours = await send(simulator, sent("g21_load_busy"))
             compare("g21", await load("g21_load_busy"), ours)
             assert ours.json == {"server_load": 12}
             compare("g22", await load("g22_health_busy"), await send(simulator, sent("g22_health_busy")))
-            for _, other in others:
-                other.close()
         # behaviour.txt: gauges are back at 0 in 13-65 ms.
-        assert await until(lambda: simulator.stats.open == 0, "12 disconnects") < 1.0
-        for _, other in others:
-            await other.wait_closed()
+        assert await until(lambda: simulator.stats.open == 0, "12 disconnects") < 1000 * MS
 
 
 @pytest.mark.anyio
 async def test_queued_tokens_overflow() -> None:
-    async with running(models=("tiny",), max_num_seqs=1, itl_ms=20, **SERVERS["keyed"]) as simulator:
-        async with connected(simulator) as (_, one), connected(simulator) as (_, two):
-            for writer in (one, two):
-                writer.write(sent("e10_queued_tokens_overflow"))
-            await until(lambda: simulator.stats.waiting == 1, "one waits")
-            name = "e10_queued_tokens_overflow"
-            compare(name, await load(name), await send(simulator, sent(name)))
+    name = "e10_queued_tokens_overflow"
+    async with (
+        running(models=("tiny",), max_num_seqs=1, itl_ms=20, **SERVERS["keyed"]) as simulator,
+        connected(simulator) as (_, one),
+        connected(simulator) as (_, two),
+    ):
+        one.write(sent(name))
+        two.write(sent(name))
+        await until(lambda: simulator.stats.waiting == 1, "one waits")
+        compare(name, await load(name), await send(simulator, sent(name)))
 
 
 @pytest.mark.anyio
@@ -314,17 +308,12 @@ async def test_sleep_and_wake() -> None:
             compare(name, await load(name), await send(simulator, sent(name)))
         async with connected(simulator) as (reader, writer):
             writer.write(sent("j08_request_sent_while_sleeping"))
-            head = await read_answer(reader, head_only=True)  # 200 and headers leave all the same
+            ours = await read_answer(reader, head_only=True)  # 200 and headers leave all the same
             assert simulator.stats.waiting == 1
             assert simulator.stats.running == 0
             await send(simulator, sent("j07_wake_up"))
-            stream = asyncio.StreamReader()
-            rest = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
-            stream.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + rest)
-            stream.feed_eof()
-            ours = await read_answer(stream)
-            ours.status, ours.headers = head.status, head.headers
-            compare("j08", await load("j08_request_sent_while_sleeping"), ours)
+            name = "j08_request_sent_while_sleeping"
+            compare(name, await load(name), await read_rest(reader, ours))
         async with connected(simulator) as (reader, writer):
             writer.write(sent("j12_stream_aborted_by_sleep"))
             await until(lambda: simulator.stats.tokens > 8, "some tokens")
@@ -343,48 +332,49 @@ async def test_sleep_and_wake() -> None:
 
 @pytest.mark.anyio
 async def test_sigterm_cut_ends_streams_with_an_error_frame_and_done() -> None:
-    async with running(models=("tiny",), max_model_len=4096, itl_ms=5) as simulator:
-        async with connected(simulator) as (reader, writer), connected(simulator) as (plain_reader, plain_writer):
-            writer.write(sent("h_term_api_stream"))
-            plain_writer.write(sent("h_term_api_nonstream"))
-            await until(lambda: simulator.stats.running == 2 and simulator.stats.tokens > 8, "both run")
-            ending = asyncio.ensure_future(simulator.shut_down())
-            ours = await read_answer(reader)
-            assert ours.end == "complete"
-            tail = (VECTORS / "h_term_api_stream.tail").read_bytes().decode()
-            assert ours.events[-2:] == [event.strip() for event in re.findall(r"data: .*\n\n", tail)[-2:]]
-            compare("h_term", await load("h_term_api_nonstream"), await read_answer(plain_reader))
-            await ending
+    async with (
+        running(models=("tiny",), max_model_len=4096, itl_ms=5) as simulator,
+        connected(simulator) as (reader, writer),
+        connected(simulator) as (plain_reader, plain_writer),
+    ):
+        writer.write(sent("h_term_api_stream"))
+        plain_writer.write(sent("h_term_api_nonstream"))
+        await until(lambda: simulator.stats.running == 2 and simulator.stats.tokens > 8, "both run")
+        ending = asyncio.ensure_future(simulator.shut_down())
+        ours = await read_answer(reader)
+        assert ours.end == "complete"
+        tail = (VECTORS / "h_term_api_stream.tail").read_bytes().decode()
+        assert ours.events[-2:] == [event.strip() for event in re.findall(r"data: .*\n\n", tail)[-2:]]
+        compare("h_term", await load("h_term_api_nonstream"), await read_answer(plain_reader))
+        await ending
 
 
 @pytest.mark.anyio
 async def test_draining_finishes_what_runs_and_refuses_what_is_new() -> None:
-    settings: dict[str, Any] = {"on_sigterm": "drain", "itl_ms": 5, "max_model_len": 4096}
-    async with running(models=("tiny",), **settings) as simulator:
-        async with connected(simulator) as (reader, writer):
-            writer.write(sent("a01_stream"))
-            await until(lambda: simulator.stats.tokens > 0, "it runs")
-            ending = asyncio.ensure_future(simulator.shut_down())
-            await asyncio.sleep(0)
-            compare("h_drain", await load("h_drain_new_request"), await send(simulator, sent("h_drain_new_request")))
-            assert (await send(simulator, sent("g03_health"))).code == 200
-            compare("a01", await load("a01_stream"), await read_answer(reader))
-            await ending
+    async with (
+        running(models=("tiny",), on_sigterm="drain", itl_ms=5, max_model_len=4096) as simulator,
+        connected(simulator) as (reader, writer),
+    ):
+        writer.write(sent("a01_stream"))
+        await until(lambda: simulator.stats.tokens > 0, "it runs")
+        ending = asyncio.ensure_future(simulator.shut_down())
+        await until(lambda: simulator.engine.draining, "it drains")
+        compare("h_drain", await load("h_drain_new_request"), await send(simulator, sent("h_drain_new_request")))
+        assert (await send(simulator, sent("g03_health"))).code == 200
+        compare("a01", await load("a01_stream"), await read_answer(reader))
+        await ending
 
 
 @pytest.mark.anyio
-async def test_a_prompt_that_fills_the_context_is_refused() -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_that_fills_the_context_is_refused(stream: bool) -> None:
+    text = "word " * 5000
+    messages = [{"role": "user", "content": text}]
+    captured = await load("c05_too_long")
     async with running(models=("tiny",), max_model_len=4096, serves="generate") as simulator:
-        for path, content in (("chat/completions", "messages"), ("completions", "prompt")):
-            text = "word " * 5000
-            given: Any = [{"role": "user", "content": text}] if content == "messages" else text
-            for stream in (False, True):
-                body = json.dumps({"model": "tiny", content: given, "stream": stream}).encode()
-                head = f"POST /v1/{path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-                reader = asyncio.StreamReader()
-                reader.feed_data((VECTORS / "c05_too_long.resp").read_bytes())
-                reader.feed_eof()
-                compare("c05_too_long", await read_answer(reader), await send(simulator, head.encode() + body))
+        compare("c05_too_long", captured, await send(simulator, chat(messages=messages, stream=stream)))
+        plain = request("/v1/completions", {"prompt": text, "stream": stream})
+        compare("c05c_too_long_completions", captured, await send(simulator, plain))
 
 
 @pytest.mark.anyio

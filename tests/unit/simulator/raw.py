@@ -80,8 +80,19 @@ async def read_answer(reader: asyncio.StreamReader, *, head_only: bool = False, 
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             answer.status = head[0]
             answer.headers = [(line.split(": ", 1)[0], line.split(": ", 1)[1]) for line in head[1:] if line]
-            if not head_only:
-                await _read_body(reader, answer, method)
+    except asyncio.IncompleteReadError:
+        return answer
+    except ConnectionResetError:
+        answer.end = "reset"
+        return answer
+    return answer if head_only else await read_rest(reader, answer, method)
+
+
+async def read_rest(reader: asyncio.StreamReader, answer: Answer, method: str = "GET") -> Answer:
+    """Read the body behind a head; a body that breaks off keeps what came whole."""
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            await _read_body(reader, answer, method)
     except asyncio.IncompleteReadError as error:
         if error.partial:
             answer.chunks.append(error.partial)
