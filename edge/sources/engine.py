@@ -48,15 +48,7 @@ class EngineSource:
 
     def open(self, request: UpstreamRequest, sink: Sink) -> Exchange:
         """Begin an attempt; see `Source.open`."""
-        cancels = self._candidate.capabilities.cancels_on_close
-        exchange = Exchange(
-            sink,
-            request,
-            self._limits,
-            self._answers,
-            head=self._head(request),
-            cancels_on_close=cancels.stream if request.stream else cancels.nonstream,
-        )
+        exchange = Exchange(sink, request, self._candidate, self._limits, self._answers, head=self._head(request))
         connection = self._pool.take()
         if connection is not None:
             exchange.begin(connection)
@@ -97,6 +89,7 @@ class Exchange:
         "_head",
         "_limits",
         "_linger",
+        "_name",
         "_paused",
         "_request",
         "_reused",
@@ -109,18 +102,20 @@ class Exchange:
         self,
         sink: Sink,
         request: UpstreamRequest,
+        candidate: Candidate,
         limits: EngineLimits,
         answers: Account,
         *,
         head: bytes,
-        cancels_on_close: bool,
     ) -> None:
+        cancels = candidate.capabilities.cancels_on_close
+        self._name = candidate.backend
         self._sink: Sink | None = sink
         self._request: UpstreamRequest | None = request
         self._limits = limits
         self._answers = answers
         self._head = head
-        self._cancels_on_close = cancels_on_close
+        self._cancels_on_close = cancels.stream if request.stream else cancels.nonstream
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._splitter: EventSplitter | None = None
@@ -185,7 +180,7 @@ class Exchange:
         else:
             if not isinstance(exc, ConnectError):
                 _LOG.error("connecting to an engine failed", exc_info=exc)
-            self._error = HeadraceError(Code.BACKEND_ERROR, f"The backend cannot be reached: {exc}.")
+            self._error = HeadraceError(Code.BACKEND_ERROR, f"The backend {self._name} cannot be reached: {exc}.")
             self._end(Ending.BROKEN)
 
     def begin(self, connection: Connection) -> None:
@@ -220,7 +215,7 @@ class Exchange:
             try:
                 batch = splitter.push(data)
             except EventTooLargeError as exc:
-                self._fail(HeadraceError(Code.EVENT_TOO_LARGE, f"The backend sent too much: {exc}."))
+                self._fail(HeadraceError(Code.EVENT_TOO_LARGE, f"The backend {self._name} sent too much: {exc}."))
                 return
             if batch is not None and self._sink is not None:
                 self._sink.feed(batch)
@@ -242,7 +237,8 @@ class Exchange:
         """The connection failed before the end."""
         connection, self._connection = self._connection, None
         if self._error is None:
-            self._error = HeadraceError(Code.STREAM_BROKEN, f"The backend's answer broke off: {reason}.")
+            text = f"The answer of the backend {self._name} broke off: {reason}."
+            self._error = HeadraceError(Code.STREAM_BROKEN, text)
         answered = connection is not None and connection.answered
         self._end(Ending.BROKEN, stale=self._reused and not answered)
 
@@ -254,7 +250,7 @@ class Exchange:
         size = len(data)
         if self._body_bytes + size > limit:
             if self._status < 400:
-                text = f"The backend's answer is larger than max_response_bytes = {limit}."
+                text = f"The answer of the backend {self._name} is larger than max_response_bytes = {limit}."
                 self._fail(HeadraceError(Code.BACKEND_ERROR, text))
         elif not self._answers.reserve(size):
             self._fail(

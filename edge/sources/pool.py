@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,7 +24,7 @@ __all__ = ["ConnectError", "Pool", "PoolSettings"]
 
 
 class ConnectError(Exception):
-    """No connection to the engine; the message says why, for people."""
+    """No connection to the engine; the message says why, for clients too, so it holds no address."""
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +93,11 @@ class Pool:
                 return await self._connect()
         except TimeoutError:
             took = f"{self._settings.connect_s * 1000:g} ms"
-            raise ConnectError(f"no connection to {self.host}:{self.port} within {took}") from None
+            raise ConnectError(f"no connection within {took}") from None
         except OSError as exc:
-            reason = exc.strerror or str(exc)
-            raise ConnectError(f"cannot connect to {self.host}:{self.port}: {reason}") from exc
+            # The event loops put the address into the text; a client must not learn where engines are.
+            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "its host name is unknown"
+            raise ConnectError(reason) from exc
         finally:
             self._connecting -= 1
 
