@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from loadtest.relay.metrics import BASELINE, REFERENCE
 from loadtest.relay.runs import Figure, Summary, Verdict
 from loadtest.relay.scenarios import IDLE, PACED, TTFT
 from loadtest.relay.stats import Spread
 
 OURS: Final = "headrace"
+LOST: Final = "idle streams lost"
 #: CPU per token against nginx: what must be reached first, and the goal.
 FIRST_RATIO: Final = 1 / 0.7
 GOAL_RATIO: Final = 1.0
@@ -27,19 +30,25 @@ FLAT_SHARE: Final = 0.05
 _Cells = dict[tuple[str, str], Summary]
 
 
-def judge(summaries: Sequence[Summary], interpreted: Iterable[str]) -> list[Verdict]:
+def judge(summaries: Sequence[Summary], interpreted: Iterable[str], *, quick: bool = False) -> list[Verdict]:
     """Judge every budget that the measured scenarios speak of.
 
     Args:
         summaries: of all gateways.
         interpreted: names of the gateways that are Python or node programs.
+        quick: the scenarios were small ones, which no budget speaks of: only lost streams are judged.
     """
     cells: _Cells = {(summary.scenario, summary.gateway): summary for summary in summaries}
     names = set(interpreted)
     verdicts = [*_cpu(cells, names), *_transit(cells)]
     for scenario in TTFT:
         verdicts += _ttft(cells, scenario)
-    return verdicts + _idle(cells)
+    verdicts += _idle(cells)
+    if quick:
+        return [
+            verdict if verdict.figure == LOST else msgspec.structs.replace(verdict, met=None) for verdict in verdicts
+        ]
+    return verdicts
 
 
 def _figure(cells: _Cells, scenario: str, metric: str) -> Figure | None:
@@ -141,7 +150,7 @@ def _idle(cells: _Cells) -> list[Verdict]:
     if not ours.figures:
         return verdicts
     lost = Verdict(
-        figure="idle streams lost",
+        figure=LOST,
         budget="none",
         measured=f"{ours.lost:,}",
         # Streams are counted whether or not the machine was quiet.

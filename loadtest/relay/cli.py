@@ -132,7 +132,9 @@ def _report(bench: Bench, plan: Plan, infos: list[GatewayInfo], settings: Settin
         gateways=infos,
         runs=bench.runs,
         summary=summary,
-        verdicts=judge(summary, [gateway.name for gateway in plan.gateways if gateway.interpreted]),
+        verdicts=judge(
+            summary, [gateway.name for gateway in plan.gateways if gateway.interpreted], quick=settings.quick
+        ),
     )
 
 

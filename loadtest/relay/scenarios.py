@@ -12,7 +12,6 @@ class StreamScenario:
 
     Args:
         name: for the command line.
-        title: for people.
         streams: how many are open at a time.
         tokens_per_s: tokens of each stream a second; 0 = as fast as they are taken.
         step: all streams' tokens are sent together, as one engine step emits them.
@@ -22,13 +21,22 @@ class StreamScenario:
     """
 
     name: str
-    title: str
     streams: int
     tokens_per_s: float
     step: bool = False
     ramp_per_s: float = 150.0
     window_s: float = 0.0
     memory: bool = False
+
+    @property
+    def title(self) -> str:
+        """Say for people what it is."""
+        streams = f"{self.streams:,} streams"
+        if self.saturating:
+            return f"{streams} as fast as they go (no target)"
+        if self.memory:
+            return f"{streams}, one token every {1 / self.tokens_per_s:g} s"
+        return f"{streams} x {self.tokens_per_s:g} tokens/s, {'all in step' if self.step else 'staggered'}"
 
     @property
     def saturating(self) -> bool:
@@ -55,7 +63,6 @@ class RequestScenario:
 
     Args:
         name: for the command line.
-        title: for people.
         stream: streams of `tokens` at `tokens_per_s`; else whole answers.
         rate_per_s: Poisson arrivals a second; 0 = one after the other.
         in_flight_max: most requests under way.
@@ -64,12 +71,21 @@ class RequestScenario:
     """
 
     name: str
-    title: str
     stream: bool
     rate_per_s: float
     in_flight_max: int
     tokens: int = 0
     tokens_per_s: float = 500.0
+
+    @property
+    def title(self) -> str:
+        """Say for people what it is."""
+        if not self.stream:
+            return f"whole answers, {self.rate_per_s:g} requests/s"
+        if not self.rate_per_s:
+            return "time to first token, one stream after the other"
+        open_streams = self.rate_per_s * self.tokens / self.tokens_per_s
+        return f"time to first token, {self.rate_per_s:g} streams/s, about {open_streams:.0f} open"
 
     @property
     def saturating(self) -> bool:
@@ -97,14 +113,14 @@ TTFT: Final = ("ttft", "ttft-busy")
 IDLE: Final = "idle"
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
-    StreamScenario(PACED, "300 streams x 20 tokens/s, staggered", 300, 20),
-    StreamScenario("paced-50", "300 streams x 50 tokens/s, staggered", 300, 50),
-    StreamScenario("step-20", "300 streams x 20 tokens/s, all in step", 300, 20, step=True),
-    RequestScenario(TTFT[0], "time to first token, one stream after the other", True, 0, 1, tokens=4),
-    RequestScenario(TTFT[1], "time to first token, 100 streams/s, about 20 open", True, 100, 256, 20, 100.0),
-    RequestScenario("nonstream", "whole answers, 1,000 requests/s", False, 1000, 64, 50),
-    StreamScenario(IDLE, "2,000 streams x 1 token / 5 s", 2000, 0.2, ramp_per_s=250, window_s=10, memory=True),
-    StreamScenario("saturated", "64 streams as fast as they go (no target)", 64, 0, ramp_per_s=100),
+    StreamScenario(PACED, 300, 20),
+    StreamScenario("paced-50", 300, 50),
+    StreamScenario("step-20", 300, 20, step=True),
+    RequestScenario(TTFT[0], stream=True, rate_per_s=0, in_flight_max=1, tokens=4),
+    RequestScenario(TTFT[1], stream=True, rate_per_s=100, in_flight_max=256, tokens=20, tokens_per_s=100),
+    RequestScenario("nonstream", stream=False, rate_per_s=1000, in_flight_max=64, tokens=50),
+    StreamScenario(IDLE, 2000, 0.2, ramp_per_s=250, window_s=10, memory=True),
+    StreamScenario("saturated", 64, 0, ramp_per_s=100),
 )
 
 

@@ -200,13 +200,14 @@ def render(report: Report) -> str:
             lines.append(f"left out: {info.name} ({info.missing})")
     for scenario in SCENARIOS:
         if own := [summary for summary in report.summary if summary.scenario == scenario.name]:
-            lines += _scenario_table(scenario, own)
+            lines += _scenario_table(scenario.quick() if settings.quick else scenario, own)
     if report.verdicts:
         lines += _verdict_table(report.verdicts)
     legend = (
         "clean: runs that count / all runs. "
         f"Void: others used more than {rule.foreign_max_share:.0%} of the gateway's core, "
-        f"or the load side's core was {rule.load_busy_max_share:.0%} busy or more; repeated up to {rule.repeats} times. "
+        f"or the load side's core was {rule.load_busy_max_share:.0%} busy or more; "
+        f"repeated up to {rule.repeats} times. "
         "A ! marks figures of void runs, because none was clean: they show that it works, and nothing more. "
         "tree: with the processes that are not on the token path."
     )

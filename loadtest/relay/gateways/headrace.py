@@ -31,9 +31,10 @@ class _Service(msgspec.Struct, frozen=True):
     """One line of the ready-file; it may hold more than is read here."""
 
     name: str
-    pid: int
-    url: str = ""
-    ops_url: str = ""
+    #: Null for what was there before and is only used.
+    pid: int | None = None
+    url: str | None = None
+    ops_url: str | None = None
 
 
 class _Ready(msgspec.Struct, frozen=True):
@@ -78,7 +79,7 @@ class Headrace:
         edge: _Service | None = None
         while True:
             edge = edge or self._edge(ready)
-            if edge and answers(edge.ops_url or edge.url, "/readyz", 1.0):
+            if edge and edge.pid and edge.url and edge.ops_url and answers(edge.ops_url, "/readyz", 1.0):
                 self._edge_pid = edge.pid
                 return edge.url
             if self._child.ended_within(0.05) or time.monotonic() > deadline:
@@ -93,7 +94,9 @@ class Headrace:
             services = msgspec.json.decode(ready.read_bytes(), type=_Ready).services
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError:
+        except msgspec.ValidationError as error:
+            raise GatewayError(f"headrace's ready-file is not as agreed: {error}") from error
+        except msgspec.DecodeError:
             return None  # Being written.
         return next((service for service in services if service.name.startswith("edge")), None)
 
