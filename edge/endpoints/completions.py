@@ -141,7 +141,7 @@ class _Request:
         relay, stream = self._relay, self._stream
         if relay is None:
             raise RuntimeError("prepare comes first")
-        self._parts.streams.opened()
+        self._parts.streams.opened(self)
         try:
             await deliver(
                 stream,
@@ -157,6 +157,12 @@ class _Request:
             stream.gone()
             relay.check_over()
             stream.close()
+
+    def cut(self) -> None:
+        """End it: the drain's deadline is over, or a second signal cut the drain short."""
+        if self._relay is not None:
+            text = "The gateway is stopping and could not wait for this answer's end. Ask again."
+            self._relay.stop(HeadraceError(Code.DRAINING, text))
 
     def _headers(self) -> list[Header]:
         headers = [(b"x-request-id", self._stream.request_id.encode())]
@@ -207,4 +213,4 @@ class _Request:
         }
         log.event(_LOG, "stream.end", **fields)
         parts.feed.publish("stream.end", fields)
-        parts.streams.closed()
+        parts.streams.closed(self)

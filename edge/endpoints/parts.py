@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from edge.endpoints.access import Access
 from edge.relay.backends import Backends
@@ -17,31 +19,55 @@ from streamkit.flow.retry_budget import RetryBudget
 from streamkit.ops.events import EventFeed
 from streamkit.ops.metrics import Metrics
 
-__all__ = ["OpenStreams", "Parts"]
+__all__ = ["OpenStream", "OpenStreams", "Parts"]
+
+
+#: For the last words of streams that a drain cuts to reach their clients.
+_LAST_WORDS_S: Final = 0.5
+
+
+class OpenStream(Protocol):
+    """A request that has not settled."""
+
+    def cut(self) -> None:
+        """End it now, and say so to its client."""
 
 
 class OpenStreams:
     """Requests that have not settled; a drain waits for there to be none."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self._open: set[OpenStream] = set()
         self._none = asyncio.Event()
         self._none.set()
 
-    def opened(self) -> None:
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
+    def opened(self, stream: OpenStream) -> None:
         """One more."""
-        self.count += 1
+        self._open.add(stream)
         self._none.clear()
 
-    def closed(self) -> None:
+    def closed(self, stream: OpenStream) -> None:
         """One less."""
-        self.count -= 1
-        if not self.count:
+        self._open.discard(stream)
+        if not self._open:
             self._none.set()
 
     async def idle(self) -> None:
-        """Return once there is none."""
-        await self._none.wait()
+        """Return once there is none; cancelled, as a drain's deadline does, cut those that are left (law 5)."""
+        try:
+            await self._none.wait()
+        except asyncio.CancelledError:
+            for stream in list(self._open):
+                stream.cut()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._none.wait()
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,13 @@ class Relay:
         self._budget.deposit()
         self._try_next()
 
+    def stop(self, error: HeadraceError) -> None:
+        """End the client's side in `error` and give the upstream up."""
+        self._stream.fail(error)
+        if self._leg is not None:
+            self._leg.cancel()
+        self._check_over()
+
     # Runner
 
     def flowing(self, leg: Leg) -> None:
