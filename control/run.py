@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 from control.app import application
+from control.metrics import watch
 from control.service import Control
 from control.settings import ControlSettings
 from streamkit.ops import log
@@ -88,6 +89,8 @@ async def _serve(
     feed = EventFeed()
     async with HttpClient(max_connections=max(16, 2 * len(backends))) as client:
         control = Control(settings, backends, client=client, api_keys=keys, on_event=feed.publish)
+        metrics = Metrics()
+        watch(metrics, control)
         # Waiting edges get their answer at once, and connections end by themselves.
         lifecycle.on_drain.append(control.board.close)
         return await serve(
@@ -95,7 +98,7 @@ async def _serve(
             kind="control",
             public=Listener(app=application(control), host=settings.host, port=settings.port),
             ops=Listener(
-                app=ops_app(lifecycle, metrics=Metrics().exposition, feed=feed),
+                app=ops_app(lifecycle, metrics=metrics.exposition, feed=feed),
                 host=settings.host,
                 port=settings.ops_port,
             ),

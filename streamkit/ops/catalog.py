@@ -1,8 +1,8 @@
 """Every metric the services export: one place for name, kind, unit, labels and buckets.
 
 OpenTelemetry GenAI names where they cover the thing (`gen_ai_server_*` is what we serve, `gen_ai_client_*` what we
-pull; the difference is our own cost), `headrace_*` for the rest. Base units, `_total` on counters only, no label that a
-client can make up.
+pull; the difference is our own cost), `headrace_*` for the rest. Base units, `_total` on counters only, no label that
+a client can make up.
 """
 
 from __future__ import annotations
@@ -124,5 +124,20 @@ UPSTREAM_CONNECTIONS: Final = Metric(
 )
 ROUTES: Final = Metric("headrace_routes", "counter", "Route look-ups, by where the answer came from.", ("source",))
 CONTROL_AGE: Final = Metric("headrace_control_age_seconds", "gauge", "Time since control was last heard.")
+
+CONTROL_ANSWERS: Final = Metric(
+    "headrace_control_answers",
+    "counter",
+    "Route questions answered, by outcome: `routed`, or a shed's code.",
+    ("outcome",),
+)
+CONTROL_SYNCS: Final = Metric("headrace_control_syncs", "counter", "Sync polls answered.")
+CONTROL_REFUSED: Final = Metric("headrace_control_refused", "counter", "Requests to control answered with an error.")
+CONTROL_PROBES: Final = Metric("headrace_control_probes", "counter", "Probes of backends, by result.", ("result",))
+CONTROL_EDGES: Final = Metric("headrace_control_edges", "gauge", "Edges that are alive.")
+CONTROL_WAITING: Final = Metric("headrace_control_waiting", "gauge", "Sync polls that wait for news.")
+BACKEND_UP: Final = Metric(
+    "headrace_backend_up", "gauge", "1 while control's probes find a backend healthy.", ("backend",)
+)
 
 CATALOG: Final[tuple[Metric, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -83,6 +83,11 @@ async def test_a_life_from_ready_to_drained(tmp_path):
         while snapshot.backends[0].health == "unknown":
             snapshot = await sync(snapshot.header.sequence, 30_000)
         assert snapshot.backends[0].health == "down"
+
+        figures = (await client.get(ready["ops_url"] + "/metrics", timeout_ms=TIMEOUT_MS)).body.decode()
+        assert 'headrace_backend_up{backend="gpu1"} 0.0' in figures
+        assert "headrace_control_edges 1.0" in figures
+        assert "headrace_control_syncs_total" in figures
         # The second edge's arrival is the next change, and shows the first one that its sync waits.
         held = asyncio.create_task(sync(snapshot.header.sequence + 1, 30_000, "held.0.1"))
         snapshot = await sync(snapshot.header.sequence, 30_000)
