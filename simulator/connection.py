@@ -23,6 +23,9 @@ from simulator.message import Request, head
 __all__ = ["Connection", "Handler"]
 
 _MAX_PIPELINED: Final = 16
+_UNFORESEEN: Final = (
+    b'{"error":{"message":"The simulator failed.","type":"InternalServerError","param":null,"code":500}}'
+)
 _JSON: Final = "application/json"
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
 
@@ -248,7 +251,13 @@ class Connection(asyncio.Protocol):
     def _serve(self) -> None:
         if self._current is None and self._queue and not self.closing:
             self._current = self._queue.popleft()
-            self._handler.handle(self, self._current)
+            try:
+                self._handler.handle(self, self._current)
+            except Exception as error:  # noqa: BLE001 - a protocol callback's outermost frame
+                # A request that we did not foresee must not take the server with it.
+                self.loop.call_exception_handler({"message": "a simulated request failed", "exception": error})
+                self._close_after = True
+                self.answer(500, _UNFORESEEN)
 
     def _tail(self, *, bare: bool = False) -> bytes:
         current = self._current

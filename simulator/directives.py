@@ -127,10 +127,11 @@ def _clause(clause: str, number: int, start: int, name: str, attempt: int) -> tu
             raise DirectivesError(f"#{wanted} is no attempt number", clause=number, position=start)
         else:
             applies = int(wanted) == attempt
+        start += len(selector)
         body = rest.lstrip()
-        start += len(selector) + 1 + len(rest) - len(body)
         if not body:
             raise DirectivesError("expected key=value after the selector", clause=number, position=start)
+        start += 1 + len(rest) - len(body)
     elif not body:
         return False, {}
     found: dict[str, Any] = {}

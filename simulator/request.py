@@ -15,6 +15,7 @@ __all__ = ["Generate", "Tool", "body_of", "chat", "completions", "model_of"]
 
 Body = dict[str, Any]
 _MAX_LOGPROBS: Final = 20
+_MAX_N: Final = 16_384
 
 _INT: Final = ("int", "Input should be a valid integer")
 _FLOAT: Final = ("float", "Input should be a valid number")
@@ -82,7 +83,7 @@ def body_of(raw: bytes, content_type: str) -> Body:
         raise validation([_fault("missing", "body", "Field required", None)])
     try:
         body = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         body = _explain(raw)
     if not isinstance(body, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
@@ -147,7 +148,8 @@ def completions(body: Body, settings: SimulatorSettings) -> Generate:
     model = model_of(body, settings)
     prompts = completion_prompts(body.get("prompt"))
     logprobs = body.get("logprobs")
-    logprobs = None if logprobs is None or logprobs is False else int(logprobs)
+    if logprobs is not None and not _is(logprobs, "int"):
+        raise validation([_fault("int_type", "body.logprobs", "Input should be a valid integer", logprobs)])
     return _finish(body, settings, Generate(
         chat=False, model=model, prompts=prompts, stream=False, max_tokens=[], logprobs=logprobs,
         echo=bool(body.get("echo")),
@@ -173,6 +175,8 @@ def _finish(body: Body, settings: SimulatorSettings, request: Generate) -> Gener
     request.n = 1 if n is None else int(n)
     if request.n < 1:
         raise invalid(f"n must be at least 1, got {request.n}.")
+    if request.n > _MAX_N:
+        raise invalid(f"n must be at most {_MAX_N}, got {request.n}.")
     temperature = body.get("temperature")
     if temperature is not None and temperature < 0:
         raise invalid(
@@ -196,8 +200,7 @@ def _finish(body: Body, settings: SimulatorSettings, request: Generate) -> Gener
     request.min_tokens = body.get("min_tokens") or 0
     request.ignore_eos = bool(body.get("ignore_eos"))
     request.seed = body.get("seed")
-    stop = body.get("stop") or ()
-    request.stop = (stop,) if isinstance(stop, str) else tuple(str(one) for one in stop if one)
+    request.stop = _stop(body.get("stop"))
     request.include_stop = bool(body.get("include_stop_str_in_output"))
     options = body.get("stream_options") or {}
     request.usage = bool(options.get("include_usage")) or settings.force_usage
@@ -205,6 +208,17 @@ def _finish(body: Body, settings: SimulatorSettings, request: Generate) -> Gener
     request.return_token_ids = bool(body.get("return_token_ids"))
     request.schema = _schema(body)
     return request
+
+
+def _stop(given: object) -> tuple[str, ...]:
+    """Return the stop strings of `stop`, one or several."""
+    if isinstance(given, str):
+        return (given,) if given else ()
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise validation([_fault("string_type", "body.stop", "Input should be a valid string", given)])
+    return tuple(one for one in given if one)
 
 
 def _tool(choice: object, tools: list[Any]) -> Tool | None:
@@ -244,11 +258,12 @@ def _stream_options(body: Body) -> None:
 def _explain(raw: bytes) -> object:
     """Say where JSON breaks, in the words of Python's own parser (c03_bad_json)."""
     try:
-        return json.loads(raw)
+        # Half a surrogate pair is JSON, and no text: it becomes "?".
+        return msgspec.json.decode(json.dumps(json.loads(raw), ensure_ascii=False).encode("utf-8", "replace"))
     except json.JSONDecodeError as error:
         fault = _fault("json_invalid", f"body.{error.pos}", "JSON decode error", {})
         raise validation([{**fault, "ctx": {"error": error.msg}}]) from None
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, msgspec.DecodeError):
         raise EngineError("There was an error parsing the body", type_="Bad Request") from None
 
 

@@ -73,5 +73,7 @@ def _value(schema: Any, root: dict[str, Any], key: int, depth: int) -> Any:
 def _resolve(reference: str, root: dict[str, Any]) -> Any:
     at: Any = root
     for part in reference.removeprefix("#").strip("/").split("/"):
+        if not part:
+            return root
         at = at.get(part) if isinstance(at, dict) else None
     return at

@@ -148,9 +148,9 @@ async def send(simulator: Simulator, data: bytes, **more: Any) -> Answer:
 
 
 @contextlib.asynccontextmanager
-async def connected(simulator: Simulator) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection, closed in the end."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
+async def connected(to: Simulator | int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a simulator or a port, closed in the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", to if isinstance(to, int) else to.port)
     try:
         yield reader, writer
     finally:
