@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from edge.server.cycle import Cycle
 from edge.server.limits import ServerLimits
-from edge.server.refusal import name_of, refusal_of, written
+from edge.server.refusal import name_of, refusal_of, unreadable, written
 from edge.server.sockets import tune
 from edge.server.upgrade import WEBSOCKET, offered, refuse_websocket, replayed
 from edge.server.writer import EXTENSION, Writer
@@ -182,6 +182,8 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise HeadraceError(Code.TOO_LARGE, f"More than {_MAX_PIPELINED} requests are pipelined.")
+        if (version := self.parser.get_http_version()) not in ("1.1", "1.0"):
+            raise HeadraceError(Code.INVALID_REQUEST, f"HTTP/{version} is not spoken here, only 1.1 and 1.0.")
         if not self.url.startswith(b"/") and httptools.parse_url(self.url).path is None:
             raise HeadraceError(Code.INVALID_REQUEST, "The request's target has no path.")
         if self.parser.should_upgrade():
@@ -192,7 +194,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._phase = _Phase.BODY
         self._moved = True
         super().on_headers_complete()
-        if self.scope["http_version"] == "1.0":
+        if version == "1.0":
             self.cycle.waiting_for_100_continue = False
         self._arm()
 
@@ -248,8 +250,7 @@ class EdgeProtocol(HttpToolsProtocol):
         except httptools.HttpParserCallbackError as exc:
             self._reject(refusal_of(exc.__context__))
         except httptools.HttpParserError as exc:
-            what = "a TLS handshake" if data.startswith(b"\x16\x03") else "no valid HTTP/1.1"
-            self._reject(HeadraceError(Code.INVALID_REQUEST, f"This is {what}: {exc}."))
+            self._reject(unreadable(data, exc))
         if self.transport.is_closing() or self._deaf:
             return
         if self.pipeline:

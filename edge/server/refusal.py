@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.ids import request_id, valid_request_id
 
-__all__ = ["Headers", "name_of", "refusal_headers", "refusal_of", "written"]
+__all__ = ["Headers", "name_of", "refusal_headers", "refusal_of", "unreadable", "written"]
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -54,3 +54,11 @@ def refusal_of(cause: BaseException | None) -> HeadraceError:
     if isinstance(cause, httptools.HttpParserError | UnicodeError):
         return HeadraceError(Code.INVALID_REQUEST, f"The request's target cannot be read: {cause}.")
     raise RuntimeError("a parser callback failed") from cause
+
+
+def unreadable(data: bytes, reason: Exception) -> HeadraceError:
+    """Return what to answer for bytes that are no HTTP."""
+    text = f"This is no valid HTTP/1.1: {reason}."
+    if data.startswith(b"\x16\x03"):
+        text = "This port speaks plain HTTP, and this is a TLS handshake; use http:// in the address."
+    return HeadraceError(Code.INVALID_REQUEST, text)

@@ -126,6 +126,7 @@ async def test_unknown_paths_methods_and_models_say_what_there_is():
             answer = await client.ask(post(path=path, method="GET"))
             assert (answer.status, answer.error["code"]) == (404, "not_found"), path
             assert answer.headers["x-request-id"]
+        assert (await client.ask(post(path="*", method="OPTIONS"))).status == 404
         answer = await client.ask(post(path="/v1/models/none", method="GET"))
         assert (answer.status, answer.error["code"], answer.error["param"]) == (404, "model_not_found", "model")
         for method, path, allowed in (

@@ -17,10 +17,11 @@ import asyncio
 import contextlib
 import gc
 import json
+import re
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self, cast
@@ -29,7 +30,9 @@ import msgspec
 
 from edge.endpoints.parts import Parts
 from edge.run import Edge, composed
+from edge.server.protocol import EdgeProtocol
 from edge.settings import EdgeSettings
+from streamkit.ops import catalog
 from streamkit.wire.backend import Capabilities
 from streamkit.wire.keys import KeySnapshot
 from streamkit.wire.route import Candidate, RouteAnswer, Shed
@@ -103,7 +106,13 @@ class ScriptedExchange:
         return json.loads(self.body)
 
     async def raw(self, data: bytes) -> None:
-        """Send bytes as they are, in one write; returns when the kernel has taken them."""
+        """Send bytes as they are, in one write; returns when the kernel has taken them.
+
+        Raises:
+            ConnectionResetError: the edge has closed; a script that does not catch it just ends.
+        """
+        if self.closed.is_set():
+            raise ConnectionResetError
         self._transport.write(data)
         await self._writable.wait()
         self.sent_bytes += len(data)
@@ -261,6 +270,9 @@ class Engine:
     async def _run(self, exchange: ScriptedExchange) -> None:
         try:
             await self.script(exchange)
+        except ConnectionResetError:
+            if not exchange.closed.is_set():
+                raise
         except Exception as exc:  # noqa: BLE001 - told when the engine stops, not lost in a task
             self._failed.append(exc)
 
@@ -308,6 +320,8 @@ class RunningEdge:
     edge: Edge
     engines: list[Engine]
     control: ScriptedControl
+    #: The public port's open connections.
+    connections: set[EdgeProtocol]
 
     @property
     def parts(self) -> Parts:
@@ -335,6 +349,8 @@ class RunningEdge:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's series that have these labels, from the exposition."""
+        family = re.sub("_(total|count|sum|bucket)$", "", name)
+        assert any(metric.name in (name, family) for metric in catalog.CATALOG), f"there is no metric {name}"
         total = 0.0
         for line in self.parts.metrics.exposition()[0].decode().splitlines():
             series, _, value = line.rpartition(" ")
@@ -397,6 +413,8 @@ async def running_edge(
         }
         wanted = EdgeSettings(**{**defaults, "control_url": control.url, **settings})
         edge = wrap(await stack.enter_async_context(composed(wanted)))
+        connections: set[EdgeProtocol] = set()
+        edge = replace(edge, public=replace(edge.public, http=_watched(edge.public.http, connections)))
         ready = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ready.json"
         serving = asyncio.create_task(edge.serve(str(ready)))
         try:
@@ -404,7 +422,7 @@ async def running_edge(
             assert not serving.done(), f"the edge ended: {serving.result()}"
             await until(lambda: edge.parts.state.snapshot is not None, "control's first snapshot")
             urls = json.loads(_text(ready))
-            yield RunningEdge(urls["url"], urls["ops_url"], edge, engines, control)
+            yield RunningEdge(urls["url"], urls["ops_url"], edge, engines, control, connections)
         finally:
             edge.lifecycle.interrupt()
             edge.lifecycle.interrupt()
@@ -412,6 +430,23 @@ async def running_edge(
             gc.unfreeze()
             gc.set_threshold(*thresholds)
             await until(lambda: edge.lifecycle.state == "stopped", "the edge has stopped")
+
+
+def _watched(http: object, connections: set[EdgeProtocol]) -> type[EdgeProtocol]:
+    """Return the edge's own protocol class, which also enters itself into `connections` while it is connected."""
+    assert isinstance(http, type)
+    assert issubclass(http, EdgeProtocol)
+
+    class Watched(http):  # type: ignore[misc, valid-type]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            connections.add(self)
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            connections.discard(self)
+
+    return Watched
 
 
 def _there(path: Path) -> bool:
