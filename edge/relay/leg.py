@@ -1,4 +1,4 @@
-"""One attempt at one backend: first event, deadlines, truth about the end.
+"""One attempt at one backend: long, because first event, deadlines and the truth about the end are one judgement.
 
 A leg is the `Sink` of its source. It holds the permit and the breaker's ticket until the upstream body has ended,
 whatever the client does meanwhile (law 3), and it is where an engine's stream is judged complete or not (law 5).

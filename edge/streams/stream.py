@@ -1,4 +1,4 @@
-"""A live stream: the client's side of a request, from its arrival to its end.
+"""A live stream, long because all of the client's side of a request moves one state, from its arrival to its end.
 
 The relay pushes events in at the top; bytes leave through an outlet at the bottom. The stream owns heartbeats, the
 commit deadline, the pause of a slow reader, and the one future that the request's task waits on. It knows nothing of
