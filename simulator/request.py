@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from simulator.errors import EngineError, invalid, too_long, unknown_model, validation
+from simulator.fields import fault, field_faults, is_a
 from simulator.settings import SimulatorSettings
 from simulator.template import Prompt, chat_prompt, completion_prompts
 
@@ -16,19 +17,6 @@ __all__ = ["Generate", "Tool", "body_of", "chat", "completions", "model_of"]
 Body = dict[str, Any]
 _MAX_LOGPROBS: Final = 20
 _MAX_N: Final = 16_384
-
-_INT: Final = ("int", "Input should be a valid integer")
-_FLOAT: Final = ("float", "Input should be a valid number")
-_BOOL: Final = ("bool", "Input should be a valid boolean")
-_LIST: Final = ("list", "Input should be a valid list")
-_DICT: Final = ("dict", "Input should be a valid dictionary")
-_FIELDS: Final[dict[str, tuple[str, str]]] = {
-    "max_tokens": _INT, "max_completion_tokens": _INT, "n": _INT, "seed": _INT, "min_tokens": _INT,
-    "top_logprobs": _INT, "temperature": _FLOAT, "top_p": _FLOAT, "stream": _BOOL, "echo": _BOOL,
-    "ignore_eos": _BOOL, "add_generation_prompt": _BOOL, "continue_final_message": _BOOL,
-    "return_token_ids": _BOOL, "include_stop_str_in_output": _BOOL, "stream_options": _DICT, "tools": _LIST,
-    "response_format": _DICT, "structured_outputs": _DICT,
-}  # fmt: skip
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -80,14 +68,14 @@ def body_of(raw: bytes, content_type: str) -> Body:
         message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
         raise EngineError(message, type_="Bad Request")
     if not raw:
-        raise validation([_fault("missing", "body", "Field required", None)])
+        raise validation([fault("missing", "body", "Field required", None)])
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         body = _explain(raw)
     if not isinstance(body, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
-        raise validation([_fault("model_attributes_type", "body", message, body)])
+        raise validation([fault("model_attributes_type", "body", message, body)])
     return body
 
 
@@ -111,12 +99,12 @@ def chat(body: Body, settings: SimulatorSettings) -> Generate:
     Raises:
         EngineError: the body is malformed, names an unknown model, or asks for what the engine refuses.
     """
-    faults = _field_faults(body)
+    faults = field_faults(body)
     messages = body.get("messages")
     if "messages" not in body:
-        faults.insert(0, _fault("missing", "body.messages", "Field required", body))
+        faults.insert(0, fault("missing", "body.messages", "Field required", body))
     elif not isinstance(messages, list):
-        faults.insert(0, _fault("list_type", "body.messages", "Input should be a valid list", messages))
+        faults.insert(0, fault("list_type", "body.messages", "Input should be a valid list", messages))
     if faults:
         raise validation(faults)
     _stream_options(body)
@@ -142,14 +130,14 @@ def completions(body: Body, settings: SimulatorSettings) -> Generate:
     Raises:
         EngineError: as `chat`.
     """
-    if faults := _field_faults(body):
+    if faults := field_faults(body):
         raise validation(faults)
     _stream_options(body)
     model = model_of(body, settings)
     prompts = completion_prompts(body.get("prompt"))
     logprobs = body.get("logprobs")
-    if logprobs is not None and not _is(logprobs, "int"):
-        raise validation([_fault("int_type", "body.logprobs", "Input should be a valid integer", logprobs)])
+    if logprobs is not None and not is_a(logprobs, "int"):
+        raise validation([fault("int_type", "body.logprobs", "Input should be a valid integer", logprobs)])
     return _finish(body, settings, Generate(
         chat=False, model=model, prompts=prompts, stream=False, max_tokens=[], logprobs=logprobs,
         echo=bool(body.get("echo")),
@@ -217,7 +205,7 @@ def _stop(given: object) -> tuple[str, ...]:
     if given is None:
         return ()
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise validation([_fault("string_type", "body.stop", "Input should be a valid string", given)])
+        raise validation([fault("string_type", "body.stop", "Input should be a valid string", given)])
     return tuple(one for one in given if one)
 
 
@@ -261,48 +249,7 @@ def _explain(raw: bytes) -> object:
         # Half a surrogate pair is JSON, and no text: it becomes "?".
         return msgspec.json.decode(json.dumps(json.loads(raw), ensure_ascii=False).encode("utf-8", "replace"))
     except json.JSONDecodeError as error:
-        fault = _fault("json_invalid", f"body.{error.pos}", "JSON decode error", {})
-        raise validation([{**fault, "ctx": {"error": error.msg}}]) from None
+        found = fault("json_invalid", f"body.{error.pos}", "JSON decode error", {})
+        raise validation([{**found, "ctx": {"error": error.msg}}]) from None
     except (UnicodeDecodeError, msgspec.DecodeError):
         raise EngineError("There was an error parsing the body", type_="Bad Request") from None
-
-
-def _field_faults(body: Body) -> list[dict[str, Any]]:
-    faults: list[dict[str, Any]] = []
-    for name, value in body.items():
-        kind = _FIELDS.get(name)
-        if kind is None or value is None:
-            continue
-        expected, message = kind
-        if expected == "int" and isinstance(value, float) and value.is_integer():
-            body[name] = int(value)
-        elif expected in ("int", "float") and isinstance(value, str):
-            if not _number(body, name, value, expected):
-                how = "an integer" if expected == "int" else "a number"
-                message += f", unable to parse string as {how}"
-                faults.append(_fault(f"{expected}_parsing", f"body.{name}", message, value))
-        elif not _is(value, expected):
-            faults.append(_fault(f"{expected}_type", f"body.{name}", message, value))
-    return faults
-
-
-def _number(body: Body, name: str, value: str, expected: str) -> bool:
-    try:
-        body[name] = int(value) if expected == "int" else float(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _is(value: object, expected: str) -> bool:
-    if expected == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if expected == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, {"bool": bool, "list": list, "dict": dict}[expected])
-
-
-def _fault(type_: str, loc: str, msg: str, given: object) -> dict[str, Any]:
-    if isinstance(given, dict | list):
-        given = f"<{type(given).__name__} of {len(given)} items>"
-    return {"type": type_, "loc": loc, "msg": msg, "input": str(given)}
