@@ -180,7 +180,8 @@ class Exchange:
         else:
             if not isinstance(exc, ConnectError):
                 _LOG.error("connecting to an engine failed", exc_info=exc)
-            self._error = HeadraceError(Code.BACKEND_ERROR, f"The backend {self._name} cannot be reached: {exc}.")
+            why = exc if isinstance(exc, ConnectError) else "the gateway failed"
+            self._error = HeadraceError(Code.BACKEND_ERROR, f"The backend {self._name} cannot be reached: {why}.")
             self._end(Ending.BROKEN)
 
     def begin(self, connection: Connection) -> None:
@@ -280,14 +281,17 @@ class Exchange:
         if sink is None:
             self._drop_body()
             return
+        if self._cancelled:
+            ending = Ending.CANCELLED
+        broken = ending is Ending.BROKEN
         sink.end(
             Outcome(
-                ending=Ending.CANCELLED if self._cancelled else ending,
+                ending=ending,
                 status=self._status,
                 content_type=self._content_type,
-                body=b"".join(self._body),
-                error=self._error,
-                stale=stale,
+                body=b"".join(self._body) if ending is Ending.ANSWER else b"",
+                error=self._error if broken else None,
+                stale=stale and broken,
             )
         )
         self._splitter = None
