@@ -41,6 +41,13 @@ class News:
                 await future
 
 
+async def turning(condition: Callable[[], object]) -> None:
+    """Let the loop turn until something is so that nobody tells of."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
 class Outlet:
     """Remembers writes. `open` says whether the reader keeps up; `unsent` is what it has not taken."""
 
