@@ -27,7 +27,7 @@ from uvicorn.server import ServerState
 from edge.server.cycle import Cycle
 from edge.server.limits import ServerLimits
 from edge.server.refusal import name_of, refusal_of, unreadable, written
-from edge.server.sockets import tune
+from edge.server.sockets import cut, tune
 from edge.server.upgrade import WEBSOCKET, offered, refuse_websocket, replayed
 from edge.server.writer import EXTENSION, Writer
 from streamkit.wire.errors import Code, HeadraceError
@@ -108,7 +108,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._running is not None:
             # Law 6: half a close counts. What is unsent is for nobody.
             self._gone()
-            self.transport.abort()
+            cut(self.transport)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -294,7 +294,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._behind += data
         if len(self._behind) > self.limits.max_pipelined_bytes:
             self.logger.info("closing a connection that pipelines more than %d bytes", len(self._behind))
-            self.transport.abort()
+            cut(self.transport)
 
     def _feed_behind(self) -> None:
         if self._behind and not self._answering() and not self._deaf and not self.transport.is_closing():
@@ -305,7 +305,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _drop(self, data: bytes) -> None:
         self._dropped += len(data)
         if self._running is not None and self._dropped > self.limits.max_pipelined_bytes:
-            self.transport.abort()
+            cut(self.transport)
 
     # Deadlines and endings
 
@@ -347,7 +347,7 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if self._running is not None and self._running.response_started:
             # Bytes of a refusal in the middle of another answer would corrupt it.
-            self.transport.abort()
+            cut(self.transport)
             return
         name = name_of(self.headers) if self._phase is _Phase.BODY else b""
         self._gone()

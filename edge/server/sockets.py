@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import struct
 import sys
+from typing import Final
 
-__all__ = ["keep_alive", "tune"]
+__all__ = ["cut", "keep_alive", "tune"]
+
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 def tune(sock: socket.socket, *, user_timeout_ms: int, notsent_bytes: int) -> None:
@@ -39,3 +44,15 @@ def keep_alive(within_ms: int) -> tuple[int, int, int]:
     interval_s = max(1, min(within_ms // 6_000, 32_767))
     probes = min(max(1, -(-(within_ms // 1_000 - idle_s) // interval_s)), 127)
     return idle_s, interval_s, probes
+
+
+def cut(transport: asyncio.Transport) -> None:
+    """End a connection by a reset, and drop what is unsent, in the kernel too.
+
+    A plain close would send all that the kernel holds, for as long as a reader that takes nothing lets it, and then a
+    FIN, by which the cut body of an HTTP/1.0 answer looks complete.
+    """
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing() and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()

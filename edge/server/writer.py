@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from edge.server.sockets import cut
+
 __all__ = ["EXTENSION", "Writer"]
 
 EXTENSION: Final = "headrace.writer"
@@ -75,9 +77,9 @@ class Writer:
         return queued + int(in_kernel)
 
     def abort(self) -> None:
-        """Drop the connection and all that is unsent."""
+        """Cut the connection by a reset, and drop all that is unsent, in the kernel too."""
         if self._transport is not None:
-            self._transport.abort()
+            cut(self._transport)
 
     # For the protocol class
 

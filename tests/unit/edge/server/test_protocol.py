@@ -113,32 +113,22 @@ async def test_a_closed_connection_is_freed_without_the_collector(way, made):
 
 
 async def test_no_timer_stays_behind():
-    loop = asyncio.get_running_loop()
-    timers: list[asyncio.TimerHandle] = []
-    later = loop.call_later
-
-    class Watched(server.EdgeProtocol):
-        pass
-
     async with running_edge(engine) as edge:
         async with Raw.to(edge.url) as client:
             await good(client)
         await until(lambda: not edge.connections)
         for way in WAYS:
-            protocols = []
             async with Raw.to(edge.url) as client:
                 await until(lambda: edge.connections)
-                protocols.append(next(iter(edge.connections)))
+                protocol = next(iter(edge.connections))
                 await way(client)
             await until(lambda: not edge.connections)
-            for protocol in protocols:
-                assert protocol._deadline is None, way
-                assert protocol.timeout_keep_alive_task is None, way
-                assert protocol._running is None
-                assert protocol._writer is None
-                assert not protocol.pipeline
-                assert not protocol._behind
-    del later, timers
+            assert protocol._deadline is None, way
+            assert protocol.timeout_keep_alive_task is None, way
+            assert protocol._running is None
+            assert protocol._writer is None
+            assert not protocol.pipeline
+            assert not protocol._behind
 
 
 async def test_a_writer_of_an_answered_request_holds_no_connection():
@@ -165,16 +155,20 @@ async def test_a_drain_lets_a_running_answer_finish_and_leaves_what_is_behind_it
             await exchange.send(event)
         await exchange.end()
 
-    async with running_edge(held, drain_ms=5_000) as edge:
-        async with Raw.to(edge.url) as busy, Raw.to(edge.url) as idle, Raw.to(edge.url) as half:
-            assert (await idle.ask(post(path="/v1/models", method="GET"))).status == 200
-            await half.send(b"GET / HTTP/1.1\r\n")
-            await busy.send(post(STREAM) + post(path="/v1/models", method="GET"))
-            head = await busy.head()
-            await busy.chunk(head)
-            edge.edge.lifecycle.begin_drain()
-            assert await idle.ended() == b""
-            assert await half.ended() == b""
-            release.set()
-            assert (await busy.body(head)).body.endswith(DONE)
-            assert await busy.ended() == b""
+    async with (
+        running_edge(held, drain_ms=5_000) as edge,
+        Raw.to(edge.url) as busy,
+        Raw.to(edge.url) as idle,
+        Raw.to(edge.url) as half,
+    ):
+        assert (await idle.ask(post(path="/v1/models", method="GET"))).status == 200
+        await half.send(b"GET / HTTP/1.1\r\n")
+        await busy.send(post(STREAM) + post(path="/v1/models", method="GET"))
+        head = await busy.head()
+        await busy.chunk(head)
+        edge.edge.lifecycle.begin_drain()
+        assert await idle.ended() == b""
+        assert await half.ended() == b""
+        release.set()
+        assert (await busy.body(head)).body.endswith(DONE)
+        assert await busy.ended() == b""
