@@ -12,8 +12,8 @@ from edge.app import EdgeApp
 from edge.endpoints.access import Access
 from edge.endpoints.parts import OpenStreams, Parts
 from edge.relay.backends import Backends
-from edge.relay.leg import LegTimings
 from edge.relay.relay import RelaySettings
+from edge.relay.runner import LegTimings
 from edge.routing.routes import Routes
 from edge.routing.state import HttpStateSource
 from edge.server.protocol import protocol_class

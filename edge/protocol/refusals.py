@@ -81,3 +81,17 @@ def verdict_of_break(backend: str, error: HeadraceError | None, *, stale: bool) 
 def _ours(code: Code, message: str, *, retry: bool, blame: bool) -> Verdict:
     error = HeadraceError(code, message)
     return Verdict(retry, blame, error, error.wire.status)
+
+
+def verdict_of_no_event(backend: str, content_type: bytes | None) -> Verdict:
+    """Judge a stream that never became one.
+
+    Args:
+        backend: its name.
+        content_type: of what came in place of an event stream; None = an event stream that ended without an event.
+    """
+    text = f"The backend {backend} ended its stream before the first event."
+    if content_type is not None:
+        kind = content_type.decode("latin-1") or "nothing"
+        text = f"The backend {backend} answered a stream request with {kind} instead of text/event-stream."
+    return _ours(Code.BACKEND_ERROR, text, retry=True, blame=True)

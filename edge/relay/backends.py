@@ -13,6 +13,7 @@ from streamkit.flow.permits import Permits
 from streamkit.flow.share import share
 from streamkit.ops import catalog
 from streamkit.ops.metrics import Metrics
+from streamkit.wire.openai import Usage
 from streamkit.wire.route import Candidate
 
 __all__ = ["Backend", "Backends"]
@@ -44,6 +45,28 @@ class Backend:
     def name(self) -> str:
         """Its name in the configuration."""
         return self.candidate.backend
+
+    def count_first(self, operation: str, seconds: float) -> None:
+        """Count the time to an attempt's first event."""
+        series = self.metrics.histogram(catalog.ATTEMPT_FIRST_CHUNK, operation, self.candidate.model, self.name)
+        series.observe(seconds)
+
+    def count(self, operation: str, outcome: str, seconds: float | None, usage: Usage | None) -> None:
+        """Count an attempt's end.
+
+        Args:
+            operation: what was asked.
+            outcome: `done`, `failed` or `cancelled`.
+            seconds: since the request was sent; None = it never was.
+            usage: tokens by the engine's own figures.
+        """
+        metrics, name, model = self.metrics, self.name, self.candidate.model
+        metrics.counter(catalog.ATTEMPTS, name, outcome).value += 1
+        if seconds is not None:
+            metrics.histogram(catalog.ATTEMPT_DURATION, operation, model, name, outcome).observe(seconds)
+        if usage is not None:
+            metrics.counter(catalog.TOKENS, model, name, "input").value += usage.prompt_tokens
+            metrics.counter(catalog.TOKENS, model, name, "output").value += usage.completion_tokens or 0
 
 
 class Backends:

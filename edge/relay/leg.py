@@ -8,49 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Protocol
 
-import msgspec
-
-from edge.protocol.refusals import Verdict, verdict, verdict_of_break, verdict_of_frame
+from edge.protocol.answer import EngineAnswer, opens
+from edge.protocol.refusals import Verdict, verdict, verdict_of_break, verdict_of_frame, verdict_of_no_event
 from edge.protocol.request import Call
 from edge.protocol.states import AttemptEvent, AttemptState, next_attempt
 from edge.relay.backends import Backend
+from edge.relay.runner import LegTimings, Runner
 from edge.streams.contracts import Attempt, Ending, Outcome, UpstreamRequest
 from edge.streams.quiet import Quiet
 from edge.streams.stream import Stream
 from streamkit.flow.breaker import Ticket
 from streamkit.flow.permits import Permit
-from streamkit.ops import catalog
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.events import Batch, Event, Mark
-from streamkit.wire.openai import DONE, Usage, empty_delta, error_of, payload_of, usage_of
+from streamkit.wire.openai import Usage, payload_of, usage_of
 
-__all__ = ["Leg", "LegTimings", "Runner"]
-
-
-class LegTimings(msgspec.Struct, frozen=True, kw_only=True):
-    """Deadlines of one attempt, in seconds."""
-
-    first_event_s: float
-    idle_s: float
-    response_s: float
-
-
-class Runner(Protocol):
-    """Who runs the legs of one request."""
-
-    def flowing(self, leg: Leg) -> None:
-        """The first event is here; from now on the leg feeds the stream itself."""
-
-    def answered(self, leg: Leg, outcome: Outcome) -> None:
-        """A whole, successful, non-streaming answer."""
-
-    def refused(self, leg: Leg, verdict: Verdict, outcome: Outcome | None, *, free: bool) -> None:
-        """The attempt failed before any first event. `free`: a stale connection, whose retry costs no budget."""
-
-    def settled(self, leg: Leg) -> None:
-        """The upstream is over and everything is given back; the last call."""
+__all__ = ["Leg"]
 
 
 class Leg:
@@ -67,12 +41,10 @@ class Leg:
     """
 
     __slots__ = (
+        "_answer",
         "_attempt",
         "_blame",
         "_call",
-        "_done",
-        "_error",
-        "_finishes",
         "_flowing",
         "_given_up",
         "_held",
@@ -89,7 +61,6 @@ class Leg:
         "backend",
         "number",
         "state",
-        "usage",
     )
 
     def __init__(
@@ -115,16 +86,12 @@ class Leg:
         self.backend = backend
         self.number = number
         self.state = AttemptState.CONNECTING
-        self.usage: Usage | None = None
         self._attempt: Attempt | None = None
         self._quiet: Quiet | None = None
         self._flowing = False
         self._given_up = False
         self._held: list[Event] = []
         self._held_bytes = 0
-        self._finishes = 0
-        self._done = False
-        self._error: HeadraceError | None = None
         self._blame: bool | None = None
         self._sent_at = 0.0
         self._strip_usage = (
@@ -133,11 +100,22 @@ class Leg:
             and not call.wants_usage
             and not call.continuous_usage
         )
+        self._answer = EngineAnswer(
+            backend.name,
+            choices=call.n,
+            strip_usage=self._strip_usage,
+            sends_done=backend.candidate.capabilities.sends_done,
+        )
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts by the engine, once it has told them."""
+        return self._answer.usage
 
     @property
     def finish_seen(self) -> bool:
         """Every choice has its finish_reason: only usage and `[DONE]` are still to come."""
-        return self._finishes >= self._call.n
+        return self._answer.text_complete
 
     def open(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         """Send the request.
@@ -221,11 +199,10 @@ class Leg:
             if event.marks & Mark.ERROR:
                 self._refuse(verdict_of_frame(self.backend.name, event.data), event=event)
                 return
-            if event.marks & (Mark.DONE | Mark.USAGE) or (not event.marks and empty_delta(event.data)):
-                self._hold(event)
-                continue
-            self._first(events[index:])
-            return
+            if opens(event):
+                self._first(events[index:])
+                return
+            self._hold(event)
 
     def _hold(self, event: Event) -> None:
         """Keep what is no first event yet, within the bound of one event."""
@@ -239,8 +216,7 @@ class Leg:
     def _first(self, rest: tuple[Event, ...]) -> None:
         self.state = next_attempt(self.state, AttemptEvent.FIRST_EVENT)
         now = monotonic()
-        labels = (self._call.operation.value, self.backend.candidate.model, self.backend.name)
-        self.backend.metrics.histogram(catalog.ATTEMPT_FIRST_CHUNK, *labels).observe(now - self._sent_at)
+        self.backend.count_first(self._call.operation.value, now - self._sent_at)
         if self._quiet is not None:
             self._quiet.restart(self._timings.idle_s)
         self._flowing = True
@@ -260,18 +236,14 @@ class Leg:
         elif outcome.ending is Ending.ANSWER and outcome.status >= 300:
             told = verdict(name, outcome.status, outcome.body)
         else:
-            text = f"The backend {name} ended its stream before the first event."
-            if outcome.ending is Ending.ANSWER:
-                kind = outcome.content_type.decode("latin-1") or "nothing"
-                text = f"The backend {name} answered a stream request with {kind} instead of text/event-stream."
-            told = Verdict(True, True, HeadraceError(Code.BACKEND_ERROR, text), 502)
+            told = verdict_of_no_event(name, outcome.content_type if outcome.ending is Ending.ANSWER else None)
         self._blame = told.blame
         self._settle(AttemptEvent.FAIL)
         if self._runner is not None:
             self._runner.refused(self, told, outcome, free=outcome.stale)
 
     def _answered(self, outcome: Outcome) -> None:
-        self.usage = usage_of(outcome.body, event=False)
+        self._answer.usage = usage_of(outcome.body, event=False)
         self._settle(AttemptEvent.END)
         if self._runner is not None:
             self._runner.answered(self, outcome)
@@ -294,66 +266,28 @@ class Leg:
         now = monotonic()
         if self._quiet is not None:
             self._quiet.last = now
-        out: list[bytes] = []
-        frame: bytes | None = None
-        for event in events:
-            if self._done:
-                break
-            if event.marks & Mark.DONE:
-                self._done = True
-                if not self._finishes and self._error is None:
-                    self._error = self._truncated("it said that it was done without a finish_reason")
-                elif self._error is None:
-                    out.append(event.data)
-            elif event.marks & Mark.USAGE:
-                self.usage = usage_of(event.data, event=True)
-                if not self._strip_usage:
-                    out.append(event.data)
-            elif event.marks & Mark.ERROR and not event.marks & Mark.FINISH:
-                # The engine's own frame goes out as it is; vLLM follows it with [DONE], and so do we.
-                self._done = True
-                frame = event.data
-                self._error = self._engine_error(event.data)
+        answer, stream = self._answer, self._stream
+        out = answer.take(events)
+        if stream.state.ended:
+            return
+        if out:
+            stream.feed(b"".join(out), len(out), now)
+        if answer.done and not stream.state.ended:
+            if answer.error is not None:
+                stream.fail(answer.error, answer.frame)
             else:
-                if event.marks & Mark.FINISH:
-                    self._finishes += 1
-                if event.marks & Mark.ERROR:
-                    self._error = self._engine_error(event.data)
-                out.append(event.data)
-        if out and not self._stream.state.ended:
-            self._stream.feed(b"".join(out), len(out), now)
-        if self._done and not self._stream.state.ended:
-            if self._error is not None:
-                self._stream.fail(self._error, frame)
-            else:
-                self._stream.finish()
+                stream.finish()
 
     def _end_flowing(self, outcome: Outcome) -> None:
-        complete = self._done and self._error is None
-        if not self._done and self._error is None:
-            may_lack_done = not self.backend.candidate.capabilities.sends_done
-            if outcome.ending is Ending.END and self.finish_seen and may_lack_done:
-                complete = True
-                if not self._stream.state.ended:
-                    self._stream.feed(DONE, 1, monotonic())
-                    self._stream.finish()
-            elif outcome.ending is Ending.END:
-                self._error = self._truncated("its stream ended without the closing event")
-            else:
-                self._error = outcome.error or self._truncated("its stream broke off")
-        if not complete and self._error is not None:
-            self._stream.fail(self._error)
-        self._blame = not complete
-        self._settle(AttemptEvent.END if complete else AttemptEvent.FAIL)
-
-    def _truncated(self, what: str) -> HeadraceError:
-        text = f"The answer is incomplete: the backend {self.backend.name} failed ({what})."
-        return HeadraceError(Code.STREAM_BROKEN, text)
-
-    def _engine_error(self, event: bytes) -> HeadraceError:
-        found = error_of(event, event=True)
-        message = found.message if found and found.message else "an error without a message"
-        return HeadraceError(Code.STREAM_BROKEN, f"The backend {self.backend.name} failed: {message}")
+        answer, stream = self._answer, self._stream
+        rest = answer.end(clean=outcome.ending is Ending.END, error=outcome.error)
+        if rest and not stream.state.ended:
+            stream.feed(rest, 1, monotonic())
+            stream.finish()
+        if answer.error is not None:
+            stream.fail(answer.error)
+        self._blame = answer.error is not None
+        self._settle(AttemptEvent.FAIL if self._blame else AttemptEvent.END)
 
     # Deadlines and books
 
@@ -368,7 +302,7 @@ class Leg:
             self._blame = True
             silence = f"{self._timings.idle_s:g} s"
             error = HeadraceError(Code.STREAM_STALLED, f"The backend {name} sent nothing for {silence}.")
-            self._error = error
+            self._answer.error = error
             self._stream.fail(error)
             self.cancel()
             return
@@ -385,12 +319,5 @@ class Leg:
             self._ticket.failure()
         else:
             self._ticket.abandoned()
-        metrics, name, model = self.backend.metrics, self.backend.name, self.backend.candidate.model
-        outcome = self.state.value.lower()
-        metrics.counter(catalog.ATTEMPTS, name, outcome).value += 1
-        if self._sent_at:
-            labels = (self._call.operation.value, model, name, outcome)
-            metrics.histogram(catalog.ATTEMPT_DURATION, *labels).observe(monotonic() - self._sent_at)
-        if self.usage is not None:
-            metrics.counter(catalog.TOKENS, model, name, "input").value += self.usage.prompt_tokens
-            metrics.counter(catalog.TOKENS, model, name, "output").value += self.usage.completion_tokens or 0
+        took_s = monotonic() - self._sent_at if self._sent_at else None
+        self.backend.count(self._call.operation.value, self.state.value.lower(), took_s, self.usage)

@@ -11,7 +11,8 @@ from edge.protocol.refusals import Verdict
 from edge.protocol.request import Call
 from edge.protocol.states import StreamState
 from edge.relay.backends import Backend, Backends
-from edge.relay.leg import Leg, LegTimings
+from edge.relay.leg import Leg
+from edge.relay.runner import LegTimings
 from edge.streams.contracts import Outcome, Reply
 from edge.streams.stream import Stream
 from streamkit.flow.retry_budget import RetryBudget
