@@ -81,7 +81,7 @@ class RequestScenario:
     def title(self) -> str:
         """Say for people what it is."""
         if not self.stream:
-            return f"whole answers, {self.rate_per_s:g} requests/s"
+            return f"whole answers, {self.rate_per_s:,.0f} requests/s"
         if not self.rate_per_s:
             return "time to first token, one stream after the other"
         open_streams = self.rate_per_s * self.tokens / self.tokens_per_s

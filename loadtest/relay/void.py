@@ -21,7 +21,7 @@ def void_reason(*, foreign: float, load_busy: float, saturating: bool) -> str | 
         saturating: the scenario drives everything as hard as it goes, so a busy load side is expected.
     """
     if foreign > FOREIGN_MAX:
-        return f"others used {foreign:.0%} of the gateway's core (at most {FOREIGN_MAX:.0%})"
+        return f"others used {foreign:.1%} of the gateway's core (at most {FOREIGN_MAX:.0%})"
     if not saturating and load_busy >= LOAD_BUSY_MAX:
-        return f"the load side's core was {load_busy:.0%} busy (less than {LOAD_BUSY_MAX:.0%})"
+        return f"the load side's core was {load_busy:.1%} busy (less than {LOAD_BUSY_MAX:.0%})"
     return None

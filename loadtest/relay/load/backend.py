@@ -18,6 +18,7 @@ from typing import Final
 from loadtest.relay.load import chunks
 from loadtest.relay.load.control import STDIN, ControlPipe, HungUpError
 from loadtest.relay.load.messages import AskPacing, BackendCommand, Finish, Listening, Pace, Pacing
+from loadtest.relay.load.peer import Peer
 from loadtest.relay.load.timer import Timer
 from loadtest.relay.stats import quantiles
 
@@ -34,25 +35,6 @@ FLOOD_TOKENS: Final = 16
 GOLDEN: Final = 0.618033988749895
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
-
-
-class Peer:
-    """One connection of a gateway, and the stream on it, if any."""
-
-    __slots__ = ("backlog", "fd", "inbox", "limit", "live", "number", "out_armed", "pieces", "sent", "sock", "usage")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.inbox = b""
-        self.backlog = b""
-        self.pieces: chunks.StreamBytes | None = None  # None between requests.
-        self.number = 0
-        self.limit = 0
-        self.sent = 0
-        self.usage = False
-        self.live = True
-        self.out_armed = False
 
 
 class Backend:

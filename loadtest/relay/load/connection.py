@@ -40,7 +40,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_epoll", "_outbox", "asked_ns", "connected", "fd", "first_ns", "last_ns", "outcome", "reader",
+        "_epoll", "_outbox", "asked", "asked_ns", "connected", "fd", "first_ns", "last_ns", "outcome", "reader",
         "refusal", "scanner", "sock", "stream",
     )  # fmt: skip
 
@@ -48,6 +48,8 @@ class Connection:
         self._epoll = epoll
         self._outbox = b""
         self.stream = stream
+        #: Requests so far.
+        self.asked = 0
         self.reader = ResponseReader()
         self.scanner = EventScanner()
         self.outcome: Outcome | None = None
@@ -70,6 +72,7 @@ class Connection:
         self.reader.reset()
         self.scanner.reset()
         self.outcome = None
+        self.asked += 1
         self.asked_ns = asked_ns
         self.first_ns = self.last_ns = 0
         self._outbox = request
@@ -157,6 +160,11 @@ class Connection:
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
         return self.reader.ended and self.reader.keep_alive
+
+    @property
+    def stale(self) -> bool:
+        """It was kept for another request, but the other side had closed it: no byte of an answer came."""
+        return self.asked > 1 and self.outcome == "refused" and not self.reader.status
 
     def close(self) -> None:
         """Close the socket, which takes it out of the epoll too."""

@@ -71,10 +71,10 @@ class RequestsJob:
             return None
         return self._report()
 
-    def _send(self, asked_ns: int) -> None:
+    def _send(self, asked_ns: int, *, fresh: bool = False) -> None:
         self._sent += 1
         self._under_way += 1
-        if self._idle:
+        if self._idle and not fresh:
             connection = self._idle.pop()
         else:
             connection = Connection(self._spec.host, self._spec.port, self._epoll, stream=self._spec.stream)
@@ -93,6 +93,12 @@ class RequestsJob:
             self._close(connection)
             return
         self._under_way -= 1
+        if connection.stale:
+            # As every HTTP client does: once more, on a new connection. Its time counts from the arrival.
+            self._sent -= 1
+            self._close(connection)
+            self._send(connection.asked_ns, fresh=True)
+            return
         self._outcomes[connection.outcome or "unfinished"] += 1
         self._complaint = self._complaint or connection.refusal
         self._last_end_ns = time.monotonic_ns()
