@@ -60,6 +60,7 @@ def test_scenario(node: str, site: Rig, scenario: str) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == f"{scenario} holds"
     site.wait_quiet(within_ms=2_000)
+    site.heal()
 
 
 def test_the_lock_names_no_registry() -> None:

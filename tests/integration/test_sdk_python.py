@@ -54,6 +54,7 @@ def sdk(site: Rig, flavour: Literal["sync", "async"]) -> Iterator[Sdk]:
     with Sdk(flavour, site.url) as ours:
         yield ours
     site.wait_quiet(within_ms=2_000)
+    site.heal()
 
 
 @pytest.fixture
