@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from time import sleep
 
@@ -100,6 +101,41 @@ def test_between_requests_on_a_kept_connection_the_retry_is_free_and_unseen(alon
             answer = client.send("POST", "/v1/chat/completions", body, {"x-sim": "tokens=2"}).read()
             assert answer.status == 200
             assert alone.stats()["started"] == 1, "the new process was asked once"
+
+
+def test_a_kept_connection_that_ends_without_one_byte_costs_one_free_retry(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Nobody can tell a request that was never read from one that was: on a kept connection, and there only."""
+    with rig(tmp_path_factory.mktemp("stale"), {"alpha": {}}, control=UNAWARE) as site:
+        # The first connection is fresh: what breaks on it is the engine's failure.
+        answer = site.post(chat(), {"x-sim": "tokens=2; #1 die_after=0"})
+        assert (answer.status, site.metric("headrace_retries_total")) == (502, 0)
+        assert site.post(chat(), {"x-sim": "tokens=2"}).status == 200
+        failed = site.metric("headrace_attempts_total", outcome="failed")
+        answer = site.post(chat(), {"x-sim": "tokens=2; #1 die_after=0"})
+        assert answer.status == 200
+        assert site.line(answer.headers["x-request-id"])["attempts"] == 2
+        assert site.metric("headrace_retries_total", why="stale") == 1
+        assert site.metric("headrace_retries_total", why="refused") == 0, "the budget was not touched"
+        assert site.metric("headrace_attempts_total", outcome="failed") == failed + 1
+        # Free once, and not for ever.
+        assert site.post(chat(), {"x-sim": "die_after=0"}).status == 502
+        site.wait_quiet()
+
+
+def test_a_frozen_engine_that_is_killed_with_the_request_in_its_kernel(pair: Rig) -> None:
+    """Sent on a kept connection and never read: a free retry there, which is refused, then the other backend."""
+    assert pair.post(chat(), {"x-sim": "tokens=2"}).headers["x-headrace-backend"] == "alpha"
+    pair.services["alpha"].send(signal.SIGSTOP)
+    with stream(pair.url, "tokens=4") as client:
+        until(lambda: pair.metric("headrace_attempts_inflight", backend="alpha") == 1, ms=2_000)
+        pair.kill("alpha")
+        answer = client.read()
+    assert (answer.status, answer.done, answer.headers["x-headrace-backend"]) == (200, True, "beta")
+    assert pair.metric("headrace_retries_total", why="stale") == 1
+    assert pair.metric("headrace_retries_total", why="refused") == 1
+    pair.wait_quiet()
 
 
 def test_a_connection_that_the_engine_closed_for_idleness_is_never_a_failure(
