@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.inprocess import DONE, MODEL, RunningEdge, ScriptedExchange, chunk, finish, running_edge, until
 from tests.support.raw import Raw, post
+from tests.support.timing import FACTOR
 
 pytestmark = pytest.mark.anyio
 
@@ -47,9 +48,9 @@ async def flows(exchange: ScriptedExchange) -> None:
 async def gone(edge: RunningEdge, count: int = 1) -> None:
     """Expect the engine to see the close within a second, and nothing to be held after it."""
     for exchange in edge.engine.exchanges[-count:]:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(1 * FACTOR):
             await exchange.closed.wait()
-    await edge.quiet(within_s=1)
+    await edge.quiet(within_s=1 * FACTOR)
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -158,7 +159,7 @@ async def test_a_frozen_reader_pauses_its_own_engine_and_is_cut_and_others_do_no
             longest, last = max(longest, monotonic() - last), monotonic()
         # 16 KiB of ours, 4 KiB unsent, 8 KiB of each end's window (doubled by the kernel), the engine's own buffers.
         assert first.sent_bytes < 512 * 1024, first.sent_bytes
-        assert longest < 0.25, "a stream beside it never stopped"
+        assert longest < 0.25 * FACTOR, "a stream beside it never stopped"
         assert edge.metric("headrace_pauses_total") == 1
         await until(lambda: edge.parts.streams.count == 1, "only the other stream is left")
         assert edge.inflight == 1

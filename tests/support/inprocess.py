@@ -57,6 +57,8 @@ DONE = b"data: [DONE]\n\n"
 Script = Callable[["ScriptedExchange"], Awaitable[None]]
 _DEADLINE_S = 5.0 * FACTOR
 _POLL_S = 0.002
+#: Kept, so that a test that counts decodes does not count ours.
+_loads = json.loads
 
 
 async def until(true: Callable[[], object], what: str = "", *, within_s: float = _DEADLINE_S) -> None:
@@ -103,7 +105,7 @@ class ScriptedExchange:
     @property
     def json(self) -> Any:
         """The request's body as JSON."""
-        return json.loads(self.body)
+        return _loads(self.body)
 
     async def raw(self, data: bytes) -> None:
         """Send bytes as they are, in one write; returns when the kernel has taken them.
