@@ -27,7 +27,8 @@ class Access:
     """Checks `Authorization: Bearer` against the newest key snapshot."""
 
     def __init__(self) -> None:
-        self._snapshot = KeySnapshot()
+        #: None = never had one; then nobody can be judged, and everybody is refused (design §5).
+        self._snapshot: KeySnapshot | None = None
         self._tenants: dict[str, Tenant] = {}
         self._keys: dict[str, tuple[str, str]] = {}
         self._anyone = Tenant(name="default")
@@ -44,8 +45,11 @@ class Access:
         """Return who is asking.
 
         Raises:
-            HeadraceError: UNAUTHORIZED, or INVALID_REQUEST for a bad priority.
+            HeadraceError: UNAUTHORIZED, INVALID_REQUEST for a bad priority, or NO_ROUTE before the first snapshot.
         """
+        if self._snapshot is None:
+            text = "The control plane has not answered yet, so keys cannot be checked. Try again shortly."
+            raise HeadraceError(Code.NO_ROUTE, text)
         if not self._snapshot.required:
             return Caller(self._anyone, "", _priority(scope, self._anyone))
         scheme, _, key = header(scope, b"authorization").partition(b" ")
