@@ -58,7 +58,7 @@ class EdgeSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     commit_after_ms: Millis = 10_000
     #: Longest silence towards a client before a heartbeat comment.
     heartbeat_ms: Millis = 15_000
-    #: A paused reader that takes nothing for so long is cut. Beyond user_timeout_ms the kernel cuts first, unexplained.
+    #: A paused reader that takes nothing for so long is cut; keep it below user_timeout_ms, whose cut says less.
     slow_reader_ms: Millis = 20_000
     #: Unacknowledged bytes for so long mean that a client is gone (`TCP_USER_TIMEOUT`).
     user_timeout_ms: Millis = 30_000
