@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -28,6 +29,24 @@ IDLE_BYTES: Final = 24 * 1024
 FLAT_SHARE: Final = 0.05
 
 _Cells = dict[tuple[str, str], Summary]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    name: str
+    form: str
+    scale: float = 1.0
+
+    def shown(self, found: Spread) -> str:
+        low, middle, high = (format(value * self.scale, self.form) for value in (found.low, found.median, found.high))
+        return f"{middle} [{low} to {high}] {self.name}" if found.runs > 1 else f"{middle} {self.name}"
+
+
+_TIMES: Final = _Unit("x", ".2f")
+_ADDED_MS: Final = _Unit("ms", "+.2f")
+_ADDED_US: Final = _Unit("ms", "+.2f", 1 / 1000)
+_KIB: Final = _Unit("KiB", ".1f", 1 / 1024)
+_MIB: Final = _Unit("MiB", "+.2f", 1 / 2**20)
 
 
 def judge(summaries: Sequence[Summary], interpreted: Iterable[str], *, quick: bool = False) -> list[Verdict]:
@@ -62,7 +81,7 @@ def _verdict(
     title: tuple[str, str],
     found: Spread | None,
     limit: float,
-    show: Callable[[float], str],
+    unit: _Unit,
     against: str | None = None,
 ) -> list[Verdict]:
     """Compare a median with its limit; a contended run on either side leaves the question open."""
@@ -74,14 +93,10 @@ def _verdict(
         missing = "not measured" if here else f"needs {against}"
         return [Verdict(figure=figure, budget=budget, measured=missing, met=None)]
     contended = any(cells[scenario, name].contended for name in (OURS, against) if name and (scenario, name) in cells)
-    text = f"{show(found.median)} [{show(found.low)} to {show(found.high)}]" if found.runs > 1 else show(found.median)
+    text = unit.shown(found)
     if contended:
         return [Verdict(figure=figure, budget=budget, measured=text + " (contended)", met=None)]
     return [Verdict(figure=figure, budget=budget, measured=text, met=found.median <= limit)]
-
-
-def _times(value: float) -> str:
-    return f"{value:.2f} x"
 
 
 def _cpu(cells: _Cells, interpreted: set[str]) -> list[Verdict]:
@@ -89,9 +104,9 @@ def _cpu(cells: _Cells, interpreted: set[str]) -> list[Verdict]:
     ratio = figure.ratio_to_nginx if figure else None
     verdicts = [
         *_verdict(
-            cells, PACED, ("CPU per token, staggered: first", "<= nginx / 0.7"), ratio, FIRST_RATIO, _times, REFERENCE
+            cells, PACED, ("CPU per token, staggered: first", "<= nginx / 0.7"), ratio, FIRST_RATIO, _TIMES, REFERENCE
         ),
-        *_verdict(cells, PACED, ("CPU per token, staggered: goal", "<= nginx"), ratio, GOAL_RATIO, _times, REFERENCE),
+        *_verdict(cells, PACED, ("CPU per token, staggered: goal", "<= nginx"), ratio, GOAL_RATIO, _TIMES, REFERENCE),
     ]
     for (scenario, name), peer in cells.items():
         theirs = peer.figures.get("cpu_us_per_token")
@@ -100,7 +115,7 @@ def _cpu(cells: _Cells, interpreted: set[str]) -> list[Verdict]:
         low, high = figure.value.low / theirs.value.high, figure.value.high / theirs.value.low
         found = Spread(figure.value.median / theirs.value.median, low, high, figure.value.runs)
         verdicts += _verdict(
-            cells, PACED, ("CPU per token, staggered", f"<= {name} / 2"), found, INTERPRETED_RATIO, _times, name
+            cells, PACED, ("CPU per token, staggered", f"<= {name} / 2"), found, INTERPRETED_RATIO, _TIMES, name
         )
     return verdicts
 
@@ -111,11 +126,11 @@ def _transit(cells: _Cells) -> list[Verdict]:
     return [
         *_verdict(
             cells, PACED, ("transit per token, p99", "<= 2 x nginx"), p99.ratio_to_nginx if p99 else None,
-            TRANSIT_P99_RATIO, _times, REFERENCE,
+            TRANSIT_P99_RATIO, _TIMES, REFERENCE,
         ),
         *_verdict(
             cells, PACED, ("transit per token, p99.9", "<= direct + 20 ms"), p999.minus_direct if p999 else None,
-            TRANSIT_P999_ADDED_US, lambda value: f"{value / 1000:+.2f} ms", BASELINE,
+            TRANSIT_P999_ADDED_US, _ADDED_US, BASELINE,
         ),
     ]  # fmt: skip
 
@@ -126,7 +141,7 @@ def _ttft(cells: _Cells, scenario: str) -> list[Verdict]:
         figure = _figure(cells, scenario, f"ttft_{which}_ms")
         verdicts += _verdict(
             cells, scenario, (f"added TTFT, {scenario}, {which}", f"<= direct + {limit:.0f} ms"),
-            figure.minus_direct if figure else None, limit, lambda value: f"{value:+.2f} ms", BASELINE,
+            figure.minus_direct if figure else None, limit, _ADDED_MS, BASELINE,
         )  # fmt: skip
     return verdicts
 
@@ -139,13 +154,13 @@ def _idle(cells: _Cells) -> list[Verdict]:
     grown = _figure(cells, IDLE, "rss_growth_bytes")
     verdicts = _verdict(
         cells, IDLE, ("RSS per open idle stream", "<= 24 KiB"), each.value if each else None, IDLE_BYTES,
-        lambda value: f"{value / 1024:.1f} KiB",
+        _KIB,
     )  # fmt: skip
     if each and grown:
         opened = each.value.median * _streams(ours)
         verdicts += _verdict(
             cells, IDLE, ("RSS while they are held", "flat: <= 5 % more"), grown.value, FLAT_SHARE * opened,
-            lambda value: f"{value / 2**20:+.2f} MiB",
+            _MIB,
         )  # fmt: skip
     if not ours.figures:
         return verdicts

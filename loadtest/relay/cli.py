@@ -92,8 +92,8 @@ def _plan(options: argparse.Namespace) -> tuple[Plan, list[GatewayInfo], Setting
     raise_file_limit(max(files_needed(scenario) for scenario in scenarios))
     rounds = options.runs if options.runs is not None else (1 if options.quick else 5)
     seconds = options.seconds if options.seconds is not None else (QUICK_SECONDS if options.quick else 8.0)
-    if rounds < 1 or not 0 < seconds <= 600:
-        raise UnfitError("--runs must be at least 1, and --seconds more than 0 and at most 600")
+    if not 1 <= rounds <= 100 or not 0 < seconds <= 600:
+        raise UnfitError("--runs must be 1 to 100, and --seconds more than 0 and at most 600")
     chosen, infos = _gateways(options.gateways)
     plan = Plan(
         gateways=chosen,

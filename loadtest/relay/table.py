@@ -27,7 +27,10 @@ class Column:
 def _value(metric: str, digits: int = 0, scale: float = 1.0) -> Cell:
     def cell(summary: Summary) -> str:
         figure = summary.figures.get(metric)
-        return f"{figure.value.median * scale:,.{digits}f}" if figure else _NONE
+        if not figure:
+            return _NONE
+        value = figure.value.median * scale
+        return f"{value:,.{0 if abs(value) >= 100 else digits}f}"
 
     return cell
 
@@ -37,10 +40,25 @@ def _ranged(metric: str, digits: int = 1, scale: float = 1.0) -> Cell:
         figure = summary.figures.get(metric)
         if not figure:
             return _NONE
-        text = f"{figure.value.median * scale:,.{digits}f}"
-        if figure.value.runs > 1:
-            text += f" [{figure.value.low * scale:,.{digits}f}-{figure.value.high * scale:,.{digits}f}]"
-        return text
+        low, middle, high = (value * scale for value in (figure.value.low, figure.value.median, figure.value.high))
+        shown = 0 if middle >= 100 else digits
+        text = f"{middle:,.{shown}f}"
+        return text + f" [{low:,.{shown}f}-{high:,.{shown}f}]" if figure.value.runs > 1 else text
+
+    return cell
+
+
+def _micros(metric: str) -> Cell:
+    """Show microseconds, and whole milliseconds or seconds where those would be too wide to read."""
+
+    def cell(summary: Summary) -> str:
+        figure = summary.figures.get(metric)
+        if not figure:
+            return _NONE
+        value = figure.value.median
+        if value < 10_000:
+            return f"{value:,.0f}"
+        return f"{value / 1000:.0f}ms" if value < 1_000_000 else f"{value / 1e6:.1f}s"
 
     return cell
 
@@ -100,10 +118,10 @@ _PACED: Final = (
     Column("x nginx", _to_nginx("cpu_us_per_token")),
     Column("tree", _value("tree_cpu_us_per_token", 1)),
     Column(
-        "transit p50/p99/p99.9 us",
-        _joined("/", _value("transit_p50_us"), _value("transit_p99_us"), _value("transit_p999_us")),
+        "transit 50/99/99.9 us",
+        _joined("/", _micros("transit_p50_us"), _micros("transit_p99_us"), _micros("transit_p999_us")),
     ),
-    Column("p99 x nginx", _to_nginx("transit_p99_us")),
+    Column("p99/nginx", _to_nginx("transit_p99_us")),
     Column("got", _percent("delivered_share")),
     _LOST,
     _RUNS,
@@ -137,7 +155,7 @@ _MEMORY: Final = (
 )
 _SATURATED: Final = (
     _GATEWAY,
-    Column("tokens/s", _ranged("tokens_per_s", 0)),
+    Column("1,000 tokens/s", _ranged("tokens_per_s", 1, 1 / 1000)),
     Column("CPU us/token", _value("cpu_us_per_token", 2)),
     Column("gateway busy", _percent("gateway_busy_share")),
     Column("load side busy", _percent("load_busy_share")),
@@ -209,6 +227,6 @@ def render(report: Report) -> str:
         f"or the load side's core was {rule.load_busy_max_share:.0%} busy or more; "
         f"repeated up to {rule.repeats} times. "
         "A ! marks figures of void runs, because none was clean: they show that it works, and nothing more. "
-        "tree: with the processes that are not on the token path."
+        "transit: send to receipt of each token, quantiles. tree: with the processes that are not on the token path."
     )
     return "\n".join([*lines, "", *textwrap.wrap(legend, WIDTH)])
