@@ -6,9 +6,9 @@ import pytest
 
 from edge.endpoints.access import Access, Caller
 from streamkit.wire.errors import Code, HeadraceError
-from streamkit.wire.keys import KeyRecord, KeySnapshot, Tenant, digest, new_key
+from streamkit.wire.keys import KeyRecord, KeySnapshot, Tenant, digest
 
-KEY = new_key()
+KEY = "hr-" + "5a" * 32
 RECORD = KeyRecord(id="k1", sha256=digest(KEY), tenant="acme")
 KEYS = KeySnapshot(version=1, required=True, keys=(RECORD,), tenants=(Tenant(name="acme", max_priority=3),))
 
