@@ -30,6 +30,8 @@ class ChannelOutlet:
         self._held: list[bytes] = []
         self._news = asyncio.Event()
         self._closed = False
+        #: Cut: what was sent is not the whole body.
+        self.aborted = False
         self._marks = Marks(high_bytes, on_pause=self._paused, on_resume=self._resumed)
 
     def write(self, data: bytes) -> bool:
@@ -46,8 +48,8 @@ class ChannelOutlet:
         return self._marks.level_bytes
 
     def abort(self) -> None:
-        """Drop what is held; the server's own timeouts end the connection."""
-        self._closed = True
+        """Drop what is held; the body is left unfinished, which ends the connection under any server."""
+        self._closed = self.aborted = True
         self._drop()
         self._news.set()
 
@@ -58,16 +60,15 @@ class ChannelOutlet:
 
     async def pump(self, send: Send) -> None:
         """Send what is written, together what came together, until `finish`."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            held, self._held = self._held, []
-            if held:
-                data = b"".join(held)
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                self._marks.remove(len(data))
-            elif self._closed:
-                return
+        while self._held or not self._closed:
+            if not self._held:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            data = b"".join(self._held)
+            self._held.clear()
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+            self._marks.remove(len(data))
 
     async def watch(self, receive: Receive) -> None:
         """Report the client's disconnect."""

@@ -64,6 +64,8 @@ async def deliver(
             try:
                 await stream.ended()
                 outlet.finish()
+                if outlet.aborted:
+                    return  # a body that was cut gets no clean end (law 5)
                 await pump
             finally:
                 pump.cancel()

@@ -87,6 +87,8 @@ def test_forced_usage_is_the_edit_of_the_parsed_request(body: bytes) -> None:
     wanted["stream_options"] = (wanted.get("stream_options") or {}) | {"include_usage": True}
     edited = force_usage(body)
     assert json.loads(edited) == wanted
+    if edited == body:
+        return  # it was asked for already
     front, back = surroundings(body, edited)
     start, stop = front, len(body) - back
     span = top_level(body, b"stream_options")
