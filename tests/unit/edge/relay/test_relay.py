@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from time import monotonic
 
 import pytest
 
 from edge.protocol.states import StreamState
+from edge.relay.leg import Leg
+from edge.relay.relay import Relay
+from edge.streams.stream import Stream
 from streamkit.flow.breaker import BreakerState
 from streamkit.flow.retry_budget import RetryBudget
 from streamkit.ops import catalog
 from streamkit.wire.errors import Code, HeadraceError
 from tests.support.timing import MS
 from tests.unit.edge.relay.rig import Rig, two
-from tests.unit.edge.scripted import DONE, ERROR, PING, ROLE, USAGE, candidate, delta, finish, turning
+from tests.unit.edge.scripted import DONE, ERROR, PING, ROLE, USAGE, Upstream, candidate, delta, finish, turning
 
 pytestmark = pytest.mark.anyio
 WHOLE = (ROLE, delta(), finish(), DONE)
@@ -414,3 +418,41 @@ async def test_a_request_that_is_stopped_says_so_and_gives_its_upstream_up(phase
     else:
         assert rig.reply()[0] == 503
     await rig.over()
+
+
+@pytest.mark.parametrize("end", ["done", "refused", "gone", "retried"])
+async def test_a_request_leaves_no_cycle_for_the_collector(end: str) -> None:
+    kinds = (Relay, Leg, Stream, Upstream)
+
+    def alive() -> list[object]:
+        return [thing for thing in gc.get_objects() if type(thing) in kinds]
+
+    async def live() -> None:
+        rig = Rig(two(), heartbeat_ms=1000, first_event_ms=1000, idle_ms=1000)
+        upstream = rig.start()
+        match end:
+            case "done":
+                rig.leave()
+            case "refused":
+                upstream.answer(400, b'{"error":{"message":"no"}}')
+            case "retried":
+                upstream.break_off()
+                rig.leave()
+            case _:
+                upstream.feed(delta())
+                rig.stream.attach(rig.outlet)
+                rig.stream.gone()
+        await rig.over()
+        rig.settled.clear()
+        for source in rig.sources.values():
+            source.opened.clear()
+
+    gc.collect()
+    before = len(alive())
+    gc.disable()
+    try:
+        await live()
+        # The loop lets go of what it has called in its next turns.
+        await turning(lambda: len(alive()) <= before)
+    finally:
+        gc.enable()
