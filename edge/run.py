@@ -77,7 +77,7 @@ async def composed(settings: EdgeSettings) -> AsyncIterator[Edge]:
     memory = Budget(settings.memory_bytes)
     feed = EventFeed()
     streams = OpenStreams()
-    access = Access()
+    access = Access(lambda: state.age_ms)
     lifecycle = Lifecycle(settle_ms=settings.settle_ms, drain_ms=settings.drain_ms)
     lifecycle.idle = streams.idle
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from edge.transports.http import Scope, header
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.keys import KeySnapshot, Tenant, digest
+from streamkit.wire.state import CACHE_MS
 
 __all__ = ["Access", "Caller"]
 
@@ -24,9 +27,14 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Access:
-    """Checks `Authorization: Bearer` against the newest key snapshot."""
+    """Checks `Authorization: Bearer` against the newest key snapshot.
 
-    def __init__(self) -> None:
+    Args:
+        age_ms: milliseconds since control was last heard; None = never.
+    """
+
+    def __init__(self, age_ms: Callable[[], float | None]) -> None:
+        self._age_ms = age_ms
         #: None = never had one; then nobody can be judged, and everybody is refused (design §5).
         self._snapshot: KeySnapshot | None = None
         self._tenants: dict[str, Tenant] = {}
@@ -45,13 +53,18 @@ class Access:
         """Return who is asking.
 
         Raises:
-            HeadraceError: UNAUTHORIZED, INVALID_REQUEST for a bad priority, or NO_ROUTE before the first snapshot.
+            HeadraceError: UNAUTHORIZED, INVALID_REQUEST for a bad priority, or NO_ROUTE before the first
+                snapshot and ten minutes after the last.
         """
         if self._snapshot is None:
             text = "The control plane has not answered yet, so keys cannot be checked. Try again shortly."
             raise HeadraceError(Code.NO_ROUTE, text)
         if not self._snapshot.required:
             return Caller(self._anyone, "", _priority(scope, self._anyone))
+        if (self._age_ms() or 0) > CACHE_MS:
+            # A key may have been revoked long ago (the staleness table of design §5).
+            text = "The control plane has been silent for too long to go on trusting keys. Try again shortly."
+            raise HeadraceError(Code.NO_ROUTE, text)
         scheme, _, key = header(scope, b"authorization").partition(b" ")
         if scheme.lower() != b"bearer" or not key:
             text = "This gateway needs a key: send `Authorization: Bearer hr-…` (headrace keys create makes one)."

@@ -21,6 +21,8 @@ __all__ = ["Routes"]
 _LOG = logging.getLogger("headrace.edge.routes")
 #: Distinct keys kept; a key is a model and three small classes, so this is far beyond honest use.
 _MAX_ENTRIES: Final = 4096
+#: Sheds kept apart, so that made-up model names push out nothing but each other.
+_MAX_SHEDS: Final = 256
 
 
 class _Entry:
@@ -54,7 +56,9 @@ class Routes:
         self._url = url.rstrip("/") + "/v1/route"
         self._timeout_ms = timeout_ms
         self._entries: dict[RouteRequest, _Entry] = {}
-        self._asking: dict[RouteRequest, asyncio.Task[RouteAnswer]] = {}
+        self._sheds: dict[RouteRequest, _Entry] = {}
+        #: By epoch too: whoever asks after a change must not join a question from before it.
+        self._asking: dict[tuple[RouteRequest, int], asyncio.Task[RouteAnswer]] = {}
         self._epoch = 0
         self._cached = metrics.counter(catalog.ROUTES, "cache")
         self._asked = metrics.counter(catalog.ROUTES, "control")
@@ -67,7 +71,7 @@ class Routes:
 
     def cached(self, request: RouteRequest) -> RouteAnswer | None:
         """Return an answer that may be used without waiting, or None."""
-        entry = self._entries.get(request)
+        entry = self._entries.get(request) or self._sheds.get(request)
         if entry is None or entry.epoch != self._epoch:
             return None
         age_ms = (monotonic() - entry.asked_at) * 1000
@@ -109,14 +113,14 @@ class Routes:
 
     def _ask(self, request: RouteRequest) -> asyncio.Task[RouteAnswer]:
         """Ask once for each key at a time, however many requests wait."""
-        task = self._asking.get(request)
+        key = (request, self._epoch)
+        task = self._asking.get(key)
         if task is None:
-            task = self._asking[request] = asyncio.get_running_loop().create_task(self._fetch(request))
+            task = self._asking[key] = asyncio.get_running_loop().create_task(self._fetch(request, self._epoch))
             task.add_done_callback(_retrieve)
         return task
 
-    async def _fetch(self, request: RouteRequest) -> RouteAnswer:
-        epoch = self._epoch
+    async def _fetch(self, request: RouteRequest, epoch: int) -> RouteAnswer:
         try:
             payload = msgspec.to_builtins(request)
             response = await self._http.post_json(self._url, payload, timeout_ms=self._timeout_ms)
@@ -126,9 +130,7 @@ class Routes:
                 answer = msgspec.json.decode(response.body, type=RouteAnswer)
             except (msgspec.DecodeError, msgspec.ValidationError) as exc:
                 raise HttpError("body", f"{self._url} answered what is no route: {exc}") from exc
-            if len(self._entries) >= _MAX_ENTRIES and request not in self._entries:
-                self._entries.pop(next(iter(self._entries)))
-            self._entries[request] = _Entry(answer, epoch)
+            self._keep(request, _Entry(answer, epoch))
         except HttpError:
             if (entry := self._entries.get(request)) is not None:
                 entry.silent = True
@@ -136,7 +138,17 @@ class Routes:
         else:
             return answer
         finally:
-            self._asking.pop(request, None)
+            self._asking.pop((request, epoch), None)
+
+    def _keep(self, request: RouteRequest, entry: _Entry) -> None:
+        if entry.answer.shed is None:
+            kept, other, bound = self._entries, self._sheds, _MAX_ENTRIES
+        else:
+            kept, other, bound = self._sheds, self._entries, _MAX_SHEDS
+        other.pop(request, None)
+        if len(kept) >= bound and request not in kept:
+            kept.pop(next(iter(kept)))
+        kept[request] = entry
 
 
 def _retrieve(task: asyncio.Task[RouteAnswer]) -> None:

@@ -13,9 +13,11 @@ from typing import Protocol, cast
 
 import httptools
 
-__all__ = ["READ_BYTES", "Connection", "Head", "Owner", "Taker"]
+__all__ = ["MAX_HEAD_BYTES", "READ_BYTES", "Connection", "Head", "Owner", "Taker"]
 
 READ_BYTES = 32 * 1024
+#: Bound of a response's header section, which the parser holds until it is whole.
+MAX_HEAD_BYTES = 64 * 1024
 _LOG = logging.getLogger("headrace.edge.sources")
 
 
@@ -72,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         "_content_length",
         "_content_type",
         "_head",
+        "_head_bytes",
         "_owner",
         "_parser",
         "_pieces",
@@ -91,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._taker: Taker | None = None
         self._pieces: list[bytes] = []
         self._head: Head | None = None
+        self._head_bytes = 0
         self._complete = False
         self._content_type = b""
         self._content_length = False
@@ -113,6 +117,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._taker = taker
         self.answered = False
+        self._head_bytes = 0
         self.used += 1
         if len(body) <= READ_BYTES:
             self._transport.write(head + body)
@@ -179,6 +184,11 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._complete:
             self._finish()
+        elif self._head is None:
+            self._head_bytes += nbytes
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._broken(f"the engine's headers are larger than {MAX_HEAD_BYTES} bytes")
+                self.abort()
 
     def eof_received(self) -> None:
         return None

@@ -248,11 +248,12 @@ class Exchange:
     def _collect(self, data: bytes) -> None:
         """Keep a piece of a whole answer, within its bound and the process's budget."""
         limit = self._limits.max_response_bytes if self._status < 400 else _REFUSAL_BYTES
+        if self._status >= 400:
+            data = data[: limit - self._body_bytes]  # the beginning of a refusal is enough
         size = len(data)
         if self._body_bytes + size > limit:
-            if self._status < 400:
-                text = f"The answer of the backend {self._name} is larger than max_response_bytes = {limit}."
-                self._fail(HeadraceError(Code.BACKEND_ERROR, text))
+            text = f"The answer of the backend {self._name} is larger than max_response_bytes = {limit}."
+            self._fail(HeadraceError(Code.BACKEND_ERROR, text))
         elif not self._answers.reserve(size):
             self._fail(
                 HeadraceError(Code.OUT_OF_MEMORY, "The gateway's memory budget is used up. Try again shortly.")

@@ -7,6 +7,7 @@ import pytest
 from edge.endpoints.access import Access, Caller
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.keys import KeyRecord, KeySnapshot, Tenant, digest
+from streamkit.wire.state import CACHE_MS
 
 KEY = "hr-" + "5a" * 32
 RECORD = KeyRecord(id="k1", sha256=digest(KEY), tenant="acme")
@@ -26,15 +27,15 @@ def code(access: Access, **headers: str) -> Code:
     return caught.value.code
 
 
-def using(snapshot: KeySnapshot) -> Access:
-    access = Access()
+def using(snapshot: KeySnapshot, age_ms: float | None = 0.0) -> Access:
+    access = Access(lambda: age_ms)
     access.update(snapshot)
     return access
 
 
 def test_before_the_first_snapshot_nobody_is_let_in() -> None:
-    assert code(Access()) is Code.NO_ROUTE
-    assert code(Access(), authorization=f"Bearer {KEY}") is Code.NO_ROUTE
+    assert code(Access(lambda: None)) is Code.NO_ROUTE
+    assert code(Access(lambda: None), authorization=f"Bearer {KEY}") is Code.NO_ROUTE
 
 
 def test_without_keys_everybody_is_the_default_tenant() -> None:
@@ -84,3 +85,10 @@ def test_priorities_are_clamped_by_the_tenant(asked: str | None, bound: int, giv
 @pytest.mark.parametrize("asked", ["0", "10", "-1", "high", "1.0", " 1"])
 def test_a_priority_that_is_none_is_refused(asked: str) -> None:
     assert code(using(KeySnapshot()), x_headrace_priority=asked) is Code.INVALID_REQUEST
+
+
+def test_keys_are_trusted_for_ten_minutes_without_control_and_no_longer() -> None:
+    bearer = f"Bearer {KEY}"
+    assert check(using(KEYS, age_ms=CACHE_MS), authorization=bearer).key_id == "k1"
+    assert code(using(KEYS, age_ms=CACHE_MS + 1), authorization=bearer) is Code.NO_ROUTE
+    assert check(using(KeySnapshot(), age_ms=CACHE_MS + 1)).tenant.name == "default"

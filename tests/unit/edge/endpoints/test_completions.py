@@ -77,7 +77,7 @@ class Rig:
         self.routes = Routes(answer or RouteAnswer(decision_id="d", ttl_ms=1, candidates=(one,)))
         self.streams = OpenStreams()
         self.feed = EventFeed()
-        access = Access()
+        access = Access(lambda: 0.0)
         access.update(KeySnapshot())
         self.parts = Parts(
             access=access,

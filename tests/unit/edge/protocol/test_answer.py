@@ -60,6 +60,16 @@ def test_usage_is_kept_and_stripped_where_it_was_forced() -> None:
         assert judged.usage == Usage(3, 4, 7)
 
 
+def test_usage_in_the_finish_chunk_counts_until_a_usage_chunk_says_more() -> None:
+    judged = answer()
+    last = finish().replace(b"}]}", b'}],"usage":{"prompt_tokens":4,"completion_tokens":5,"total_tokens":9}}')
+    judged.take(events(delta(), last))
+    assert judged.usage == Usage(4, 5, 9)
+    judged.take(events(USAGE))
+    assert judged.usage is not None
+    assert judged.usage != Usage(4, 5, 9)
+
+
 def test_it_is_text_complete_once_every_choice_is_finished() -> None:
     judged = answer(choices=2)
     judged.take(events(delta(), finish(index=0), n=2))

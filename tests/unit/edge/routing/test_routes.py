@@ -245,3 +245,34 @@ async def test_closing_stops_what_is_asked(rig: Rig) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await rig.settled()
+
+
+async def test_made_up_models_push_out_no_route(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_SHEDS", 3)
+    await rig.ask(answer("kept", ttl_ms=60_000))
+    for number in range(10):
+        assert (await rig.ask(SHED, RouteRequest(f"no-{number}"))).shed is not None
+    assert len(rig.routes._sheds) == 3
+    known = rig.routes.cached(REQUEST)
+    assert known is not None
+    assert known.decision_id == "kept"
+
+
+async def test_a_model_that_appears_and_goes_is_answered_as_control_says(rig: Rig) -> None:
+    assert (await rig.ask(SHED)).shed is not None
+    rig.routes.changed()
+    assert (await rig.ask(answer("now"))).shed is None
+    rig.routes.changed()
+    assert (await rig.ask(SHED)).shed is not None
+    assert rig.routes.cached(REQUEST) == SHED
+
+
+async def test_whoever_asks_after_a_change_does_not_join_a_question_from_before_it(rig: Rig) -> None:
+    before = asyncio.ensure_future(rig.routes.route(REQUEST))
+    await rig.control.news.until(lambda: rig.control.waiting)
+    rig.routes.changed()
+    after = asyncio.ensure_future(rig.routes.route(REQUEST))
+    await rig.control.news.until(lambda: len(rig.control.waiting) == 2)
+    await rig.control.says(answer("old"))
+    await rig.control.says(answer("new"))
+    assert [(await task).decision_id for task in (before, after)] == ["old", "new"]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from edge.sources.connection import READ_BYTES, Connection, Head
+from edge.sources.connection import MAX_HEAD_BYTES, READ_BYTES, Connection, Head
 
 
 class Transport(asyncio.Transport):
@@ -144,6 +144,24 @@ def test_an_interim_answer_is_not_the_answer() -> None:
     rig.read(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na")
     assert [head.status for head in rig.taker.heads] == [200]
     assert rig.taker.end == "complete"
+
+
+def test_headers_without_end_break_the_exchange_at_their_bound() -> None:
+    rig = Rig()
+    rig.read(b"HTTP/1.1 200 OK\r\nx: ")
+    for _ in range(MAX_HEAD_BYTES // READ_BYTES):
+        assert rig.taker.end is None
+        rig.read(b"y" * READ_BYTES)
+    assert "larger than 65536 bytes" in (rig.taker.end or "")
+    assert rig.transport.end == "abort"
+
+
+def test_a_long_body_is_not_counted_as_headers() -> None:
+    rig = Rig()
+    rig.read(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+    for _ in range(1 + MAX_HEAD_BYTES // READ_BYTES):
+        rig.read(b"y" * READ_BYTES)
+    assert rig.taker.end is None
 
 
 def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
