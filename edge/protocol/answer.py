@@ -82,7 +82,7 @@ class EngineAnswer:
                 if marks & Mark.FINISH:
                     self.finishes += 1
                     if b'"usage"' in event.data:
-                        # `transformers serve` and continuous usage put it here; a usage chunk, if one comes, counts more.
+                        # `transformers serve` puts it here; a usage chunk, if one comes, counts more.
                         self.usage = usage_of(event.data, event=True) or self.usage
                 if marks & Mark.ERROR:
                     self.error = self._failed(event.data)
