@@ -14,7 +14,6 @@ from edge.protocol.request import Call, Operation, parse
 from edge.protocol.states import StreamState
 from edge.relay.relay import Relay
 from edge.routing.order import preference
-from edge.streams.meters import StreamMeters
 from edge.streams.stream import Stream
 from edge.transports.http import Header, Receive, Scope, Send, header, read_body
 from edge.transports.sse import deliver
@@ -58,10 +57,7 @@ async def serve_completion(
         began = monotonic()
         call = parse(operation, bytes(body))
         answer = await _route(parts, call, caller)
-        # The first candidate's name for the model: one that exists, so that labels stay bounded.
-        meters = parts.meters.of(operation.value, answer.candidates[0].model)
-        request = _Request(parts, call, request_id, began, caller, meters)
-        request.prepare(scope, answer, session)
+        request = _Request(parts, call, caller, scope, answer, request_id=request_id, session=session, began=began)
         await request.serve(scope, receive, send)
     finally:
         parts.bodies.release(len(body))
@@ -96,42 +92,47 @@ class _Request:
     __slots__ = ("_began", "_call", "_caller", "_meters", "_parts", "_relay", "_stream")
 
     def __init__(
-        self, parts: Parts, call: Call, request_id: str, began: float, caller: Caller, meters: StreamMeters
+        self,
+        parts: Parts,
+        call: Call,
+        caller: Caller,
+        scope: Scope,
+        answer: RouteAnswer,
+        *,
+        request_id: str,
+        session: str,
+        began: float,
     ) -> None:
         self._parts = parts
         self._call = call
         self._caller = caller
         self._began = began
-        self._meters = meters
-        self._relay: Relay | None = None
+        # The first candidate's name for the model: one that exists, so that labels stay bounded.
+        self._meters = parts.meters.of(call.operation.value, answer.candidates[0].model)
         self._stream = Stream(
             loop=asyncio.get_running_loop(),
             request_id=request_id,
             streaming=call.stream,
             timings=parts.timings,
-            meters=meters,
+            meters=self._meters,
         )
         self._stream.began = began
-
-    def prepare(self, scope: Scope, answer: RouteAnswer, session: str) -> None:
-        """Make the relay; nothing is sent yet."""
-        parts = self._parts
         forwarded = [(name, value) for name in _FORWARDED if (value := header(scope, name))]
         self._relay = Relay(
-            call=self._call,
+            call=call,
             stream=self._stream,
             candidates=preference(
                 answer,
                 inflight=parts.backends.inflight,
                 session=session,
-                prefix=self._call.body[:_PREFIX_BYTES],
+                prefix=call.body[:_PREFIX_BYTES],
                 region=parts.region,
             ),
             backends=parts.backends,
             budget=parts.budget,
             settings=parts.relay,
             metrics=parts.metrics,
-            headers=((b"x-request-id", self._stream.request_id.encode()), *forwarded),
+            headers=((b"x-request-id", request_id.encode()), *forwarded),
             sim=header(scope, b"x-sim"),
             on_settled=self._settled,
         )
@@ -139,8 +140,6 @@ class _Request:
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request; returns when the client's side is over, which may be before the upstream's."""
         relay, stream = self._relay, self._stream
-        if relay is None:
-            raise RuntimeError("prepare comes first")
         self._parts.streams.opened(self)
         try:
             await deliver(
@@ -160,13 +159,12 @@ class _Request:
 
     def cut(self) -> None:
         """End it: the drain's deadline is over, or a second signal cut the drain short."""
-        if self._relay is not None:
-            text = "The gateway is stopping and could not wait for this answer's end. Ask again."
-            self._relay.stop(HeadraceError(Code.DRAINING, text))
+        text = "The gateway is stopping and could not wait for this answer's end. Ask again."
+        self._relay.stop(HeadraceError(Code.DRAINING, text))
 
     def _headers(self) -> list[Header]:
         headers = [(b"x-request-id", self._stream.request_id.encode())]
-        served_by = self._relay.served_by if self._relay is not None else None
+        served_by = self._relay.served_by
         if served_by is not None:
             headers.append((b"x-headrace-backend", served_by.name.encode()))
             if served_by.candidate.capabilities.simulated:

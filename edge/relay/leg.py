@@ -35,7 +35,6 @@ class Leg:
         stream: fed once events flow.
         backend: where to.
         call: what.
-        number: 1 for the first attempt.
         permit: held until the upstream ends.
         ticket: settled when the upstream ends.
     """
@@ -59,7 +58,6 @@ class Leg:
         "_ticket",
         "_timings",
         "backend",
-        "number",
         "state",
     )
 
@@ -70,7 +68,6 @@ class Leg:
         backend: Backend,
         call: Call,
         *,
-        number: int,
         permit: Permit,
         ticket: Ticket,
         timings: LegTimings,
@@ -84,7 +81,6 @@ class Leg:
         self._permit = permit
         self._ticket = ticket
         self.backend = backend
-        self.number = number
         self.state = AttemptState.CONNECTING
         self._attempt: Attempt | None = None
         self._quiet: Quiet | None = None

@@ -15,6 +15,8 @@ from edge.relay.leg import Leg
 from edge.relay.runner import LegTimings
 from edge.streams.contracts import Outcome, Reply
 from edge.streams.stream import Stream
+from streamkit.flow.breaker import Ticket
+from streamkit.flow.permits import Permit
 from streamkit.flow.retry_budget import RetryBudget
 from streamkit.ops import catalog
 from streamkit.ops.metrics import Metrics
@@ -117,7 +119,7 @@ class Relay:
         self._stream.fail(error)
         if self._leg is not None:
             self._leg.cancel()
-        self._check_over()
+        self.check_over()
 
     # Runner
 
@@ -159,11 +161,17 @@ class Relay:
             self.usage = leg.usage
         if leg is self._leg:
             self._leg = None
-        self._check_over()
+        self.check_over()
 
     def check_over(self) -> None:
-        """The client's side is over; settle if the upstream is, too."""
-        self._check_over()
+        """Settle if the client's side and every upstream are over."""
+        if self._legs or not self._stream.state.ended or self._on_settled is None:
+            return
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        on_settled, self._on_settled = self._on_settled, None
+        on_settled(self)
 
     # Inside
 
@@ -173,26 +181,20 @@ class Relay:
         full = False
         while self._candidates:
             backend = self._backends.of(self._candidates.pop(0))
-            if not backend.breaker.admits:
+            ticket = backend.breaker.permit()
+            if ticket is None:
                 shut = min(shut or 3_600_000, backend.breaker.retry_after_ms or 1_000)
-            elif backend.permits.in_use >= backend.permits.limit:
+            elif (permit := backend.permits.try_acquire()) is None:
+                ticket.abandoned()
                 full = True
             else:
-                self._open(backend)
+                self._open(backend, permit, ticket)
                 return
         if self._last is None:
             self._last = (_unavailable(shut, full=full), None)
         self._give_up()
 
-    def _open(self, backend: Backend) -> None:
-        permit = backend.permits.try_acquire()
-        ticket = backend.breaker.permit() if permit is not None else None
-        if permit is None or ticket is None:
-            if permit is not None:
-                permit.release()
-            self._last = self._last or (_unavailable(None, full=True), None)
-            self._give_up()
-            return
+    def _open(self, backend: Backend, permit: Permit, ticket: Ticket) -> None:
         self.attempts += 1
         self._legs += 1
         self.served_by = backend
@@ -201,7 +203,6 @@ class Relay:
             self._stream,
             backend,
             self._call,
-            number=self.attempts,
             permit=permit,
             ticket=ticket,
             timings=self._settings.legs,
@@ -240,20 +241,11 @@ class Relay:
         """Stop the upstream; one that has only its usage left to say gets a moment for it (law 6)."""
         leg = self._leg
         if leg is None:
-            self._check_over()
+            self.check_over()
         elif leg.finish_seen and not leg.state.ended:
             self._grace = self._loop.call_later(self._settings.finish_grace_s, leg.cancel)
         else:
             leg.cancel()
-
-    def _check_over(self) -> None:
-        if self._legs or not self._stream.state.ended or self._on_settled is None:
-            return
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
-        on_settled, self._on_settled = self._on_settled, None
-        on_settled(self)
 
 
 def _unavailable(shut_ms: int | None, *, full: bool) -> Verdict:
