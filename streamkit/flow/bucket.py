@@ -1,4 +1,8 @@
-"""A token bucket: a rate with room for a burst, filled lazily, so an idle one costs nothing."""
+"""A token bucket: a rate with room for a burst, filled lazily, so an idle one costs nothing.
+
+What is known only afterwards, such as the tokens of an answer, is charged when it is known: the bucket may go into
+debt, lets nobody through while it is, and works the debt off at its rate.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +43,13 @@ class TokenBucket:
         return self._rate_per_s
 
     @property
+    def burst(self) -> float:
+        """The most that the bucket holds."""
+        return self._burst
+
+    @property
     def tokens(self) -> float:
-        """Tokens in the bucket now."""
+        """Tokens in the bucket now; below 0 = debt."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate_per_s)
         self._filled_at = now
@@ -63,6 +72,18 @@ class TokenBucket:
             return False
         self._tokens = max(0.0, held - count)
         return True
+
+    def charge(self, count: float) -> None:
+        """Take `count` tokens whether they are there or not; a negative count gives some back, up to the burst."""
+        self._tokens = min(self._burst, self.tokens - count)
+
+    @property
+    def full_in_ms(self) -> int | None:
+        """Milliseconds until the bucket is full if nobody takes any; None = never, its rate is 0."""
+        missing = self._burst - self.tokens
+        if missing <= _ROUNDING:
+            return 0
+        return math.ceil(missing / self._rate_per_s * 1000) if self._rate_per_s > 0 else None
 
     def retry_after_ms(self, count: float = 1) -> int | None:
         """Return milliseconds until `count` tokens will be there, if nobody else takes any.

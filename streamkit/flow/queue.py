@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 from streamkit.flow.clock import MONOTONIC, Clock
@@ -70,20 +72,36 @@ class PriorityQueue(Generic[T]):
         Raises:
             IndexError: nothing waits.
         """
-        now = self._clock()
-        best: tuple[int, int, int] | None = None
-        for index, waiting in enumerate(self._classes):
-            if not waiting:
-                continue
-            ticket = next(iter(waiting))
-            rank = (self._rank(index, now - waiting[ticket][0]), ticket, index)
-            if best is None or rank < best:
-                best = rank
-        if best is None:
+        first = self._first()
+        if first is None:
             raise IndexError("nothing waits in this queue")
-        _, ticket, index = best
+        _, ticket, index = first
         self._size -= 1
         return self._classes[index].pop(ticket)[1]
+
+    @property
+    def rank(self) -> int:
+        """The class that the first has aged to, 1 to 9; 10 = nothing waits."""
+        first = self._first()
+        return CLASSES + 1 if first is None else first[0] + 1
+
+    def displace(self, priority: int) -> T | None:
+        """Remove and return the one that matters least, to make room for a `priority`; None = all matter as much.
+
+        That is the newest of the lowest class, by the class it came with, and only one below `priority`.
+        """
+        for waiting in reversed(self._classes[priority:]):
+            if waiting:
+                self._size -= 1
+                return waiting.popitem()[1][1]
+        return None
+
+    def ordered(self) -> Iterator[T]:
+        """Yield all that wait, in the order in which `pop` gives them; the queue must not change meanwhile."""
+        now = self._clock()
+        classes = [self._ranked(index, waiting, now) for index, waiting in enumerate(self._classes) if waiting]
+        # Within a class the oldest is first, and no later one has a better rank.
+        return (item for _, _, item in heapq.merge(*classes, key=lambda entry: entry[:2]))
 
     def remove(self, place: tuple[int, int]) -> bool:
         """Take one that gave up out of the queue; False when it had left already."""
@@ -92,6 +110,25 @@ class PriorityQueue(Generic[T]):
             return False
         self._size -= 1
         return True
+
+    def _first(self) -> tuple[int, int, int] | None:
+        """Return (aged class from 0, ticket, class from 0) of the first, or None."""
+        now = self._clock()
+        best: tuple[int, int, int] | None = None
+        for index, waiting in enumerate(self._classes):
+            if not waiting:
+                continue
+            ticket = next(iter(waiting))
+            found = (self._rank(index, now - waiting[ticket][0]), ticket, index)
+            if best is None or found < best:
+                best = found
+        return best
+
+    def _ranked(
+        self, index: int, waiting: OrderedDict[int, tuple[float, T]], now: float
+    ) -> Iterator[tuple[int, int, T]]:
+        for ticket, (since, item) in waiting.items():
+            yield self._rank(index, now - since), ticket, item
 
     def _rank(self, index: int, waited_s: float) -> int:
         if self._ageing_s <= 0:

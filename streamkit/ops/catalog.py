@@ -7,123 +7,16 @@ a client can make up.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final
+
+from streamkit.ops.avatar_metrics import *  # noqa: F403  its rows are rows of this catalogue
+from streamkit.ops.compositor_metrics import *  # noqa: F403  as above
+from streamkit.ops.edge_metrics import *  # noqa: F403  as above
+from streamkit.ops.metric import FRAME, Metric
+from streamkit.ops.observe_metrics import *  # noqa: F403  as above
+from streamkit.ops.speech_metrics import *  # noqa: F403  as above
 
 __all__ = ["CATALOG", "Metric"]
-
-Kind = Literal["counter", "gauge", "histogram"]
-
-
-class Metric(NamedTuple):
-    """One row of the catalogue."""
-
-    name: str  #: without `_total` for counters; the exposition adds it
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
-
-_DURATION: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-# OpenTelemetry's list, with 0.2 and 0.3 for objectives and Envoy's tail for long prefills.
-_TTFT: Final = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
-    *(15.0, 20.0, 30.0, 45.0, 60.0),
-)
-_PER_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-#: Gaps start at 1 ms: OpenTelemetry's floor of 10 ms is too coarse to see jitter.
-_GAP: Final = (
-    *(0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0),
-    *(5.0, 10.0, 30.0),
-)
-
-STREAM_DURATION: Final = Metric(
-    "gen_ai_server_request_duration_seconds",
-    "histogram",
-    "From the request's last byte to the end of the answer.",
-    ("operation", "model", "outcome"),
-    _DURATION,
-)
-STREAM_TTFT: Final = Metric(
-    "gen_ai_server_time_to_first_token_seconds",
-    "histogram",
-    "From the request's last byte to the first event written.",
-    ("operation", "model"),
-    _TTFT,
-)
-STREAM_PER_TOKEN: Final = Metric(
-    "gen_ai_server_time_per_output_token_seconds",
-    "histogram",
-    "(Duration - TTFT) / later tokens, a mean for each stream.",
-    ("operation", "model"),
-    _PER_TOKEN,
-)
-STREAM_GAP: Final = Metric(
-    "headrace_stream_gap_seconds",
-    "histogram",
-    "Time between two writes of events to one client.",
-    ("model",),
-    _GAP,
-)
-STREAM_LONGEST_GAP: Final = Metric(
-    "headrace_stream_longest_gap_seconds",
-    "histogram",
-    "The longest gap of each stream: what its reader felt as a stall.",
-    ("model",),
-    _GAP,
-)
-STREAMS: Final = Metric(
-    "headrace_streams",
-    "counter",
-    "Requests that ended, by how.",
-    ("operation", "model", "outcome", "code"),
-)
-STREAMS_OPEN: Final = Metric("headrace_streams_open", "gauge", "Requests that have not ended.")
-STREAM_EVENTS: Final = Metric("headrace_stream_events", "counter", "Data events delivered.", ("model",))
-HEARTBEATS: Final = Metric("headrace_heartbeats", "counter", "Heartbeat comments written.")
-DISCONNECTS: Final = Metric(
-    "headrace_disconnects",
-    "counter",
-    "Clients gone before the end, by phase and cause.",
-    ("phase", "cause"),
-)
-PAUSES: Final = Metric("headrace_pauses", "counter", "Times that a slow reader paused its upstream.")
-PAUSED: Final = Metric("headrace_paused_seconds", "counter", "Time that upstreams spent paused by slow readers.")
-BUFFERED: Final = Metric("headrace_buffered_bytes", "gauge", "Bytes held in this process, by account.", ("account",))
-
-ATTEMPT_DURATION: Final = Metric(
-    "gen_ai_client_operation_duration_seconds",
-    "histogram",
-    "From the request being sent to an engine to the end of its body.",
-    ("operation", "model", "backend", "outcome"),
-    _DURATION,
-)
-ATTEMPT_FIRST_CHUNK: Final = Metric(
-    "gen_ai_client_operation_time_to_first_chunk_seconds",
-    "histogram",
-    "From the request being sent to an engine to its first event.",
-    ("operation", "model", "backend"),
-    _TTFT,
-)
-TOKENS: Final = Metric(
-    "gen_ai_client_token_usage_tokens",
-    "counter",
-    "Tokens by the engines' own usage figures.",
-    ("model", "backend", "type"),
-)
-ATTEMPTS: Final = Metric(
-    "headrace_attempts", "counter", "Upstream attempts that ended, by how.", ("backend", "outcome")
-)
-ATTEMPTS_INFLIGHT: Final = Metric(
-    "headrace_attempts_inflight", "gauge", "Permits held at each backend.", ("backend",)
-)
-RETRIES: Final = Metric("headrace_retries", "counter", "Second and later attempts, by why.", ("why",))
-BREAKER_OPEN: Final = Metric("headrace_breaker_open", "gauge", "1 while a backend's breaker is open.", ("backend",))
-UPSTREAM_CONNECTIONS: Final = Metric(
-    "headrace_upstream_connections", "gauge", "Connections to engines.", ("backend", "state")
-)
-ROUTES: Final = Metric("headrace_routes", "counter", "Route look-ups, by where the answer came from.", ("source",))
-CONTROL_AGE: Final = Metric("headrace_control_age_seconds", "gauge", "Time since control was last heard.")
 
 CONTROL_ANSWERS: Final = Metric(
     "headrace_control_answers",
@@ -134,10 +27,128 @@ CONTROL_ANSWERS: Final = Metric(
 CONTROL_SYNCS: Final = Metric("headrace_control_syncs", "counter", "Sync polls answered.")
 CONTROL_REFUSED: Final = Metric("headrace_control_refused", "counter", "Requests to control answered with an error.")
 CONTROL_PROBES: Final = Metric("headrace_control_probes", "counter", "Probes of backends, by result.", ("result",))
+CONTROL_STORE_ERRORS: Final = Metric(
+    "headrace_control_store_errors",
+    "counter",
+    "Looks at the key store that failed; the keys before it stay in force.",
+)
 CONTROL_EDGES: Final = Metric("headrace_control_edges", "gauge", "Edges that are alive.")
 CONTROL_WAITING: Final = Metric("headrace_control_waiting", "gauge", "Sync polls that wait for news.")
 BACKEND_UP: Final = Metric(
     "headrace_backend_up", "gauge", "1 while control's probes find a backend healthy.", ("backend",)
 )
+CONTROL_SIGNALS: Final = Metric(
+    "headrace_control_signals",
+    "counter",
+    "Messages of arbiters: taken, or why not (malformed, older, replayed, claimed, too_many).",
+    ("result",),
+)
+BACKEND_PRESSURE: Final = Metric(
+    "headrace_backend_pressure",
+    "gauge",
+    "What a backend's arbiter last said: 0 ok, 1 busy, 2 shedding, 3 down; -1 = nothing ever.",
+    ("backend",),
+)
+PRESSURE_CHANGES: Final = Metric(
+    "headrace_pressure_changes",
+    "counter",
+    "Times that an arbiter saw a backend's pressure become this level.",
+    ("backend", "level"),
+)
+BACKEND_ROOM: Final = Metric(
+    "headrace_backend_room",
+    "counter",
+    "Memory of a backend: overrun (over its budget), asked for room, confirmed by measurement, restart commands.",
+    ("backend", "what"),
+)
+ARBITER_AGE: Final = Metric(
+    "headrace_arbiter_age_seconds", "gauge", "Time since a host's arbiter was last heard.", ("host",)
+)
+STATES_PUBLISHED: Final = Metric("headrace_states_published", "counter", "States that an arbiter published.")
+NATS_CONNECTED: Final = Metric("headrace_nats_connected", "gauge", "1 while the NATS server is there.")
+
+LEASES_GRANTED: Final = Metric("headrace_leases_granted", "counter", "GPU leases granted.")
+LEASES_REFUSED: Final = Metric("headrace_leases_refused", "counter", "GPU leases refused, by why.", ("code",))
+LEASE_HANDSHAKE: Final = Metric(
+    "headrace_lease_handshake_seconds",
+    "histogram",
+    "From a request for a lease to its grant, inside the arbiter, waiting included.",
+    (),
+    (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1, 1.0, 10.0, 100.0),
+)
+LEASE_EVENTS: Final = Metric("headrace_lease_events", "counter", "What happened to GPU leases, by what.", ("event",))
+LEASES_HELD: Final = Metric("headrace_leases", "gauge", "GPU leases that reserve memory, by state.", ("state",))
+LEASES_WAITING: Final = Metric("headrace_leases_waiting", "gauge", "Requests for a GPU lease that wait.")
+GPU_MEMORY: Final = Metric(
+    "headrace_gpu_memory_bytes",
+    "gauge",
+    "Memory: total, used (measured), reserved, pending (reserved, not used), unleased (used, no lease), free.",
+    ("gpu", "what"),
+)
+GPU_SNAPSHOT_AGE: Final = Metric(
+    "headrace_gpu_snapshot_age_seconds", "gauge", "Time since a GPU was last measured; -1 = never.", ("gpu",)
+)
+LEDGER_LOG: Final = Metric("headrace_ledger_log_bytes", "gauge", "Size of the lease ledger's write-ahead log.")
+
+ENGINE_REQUESTS: Final = Metric(
+    "headrace_engine_requests",
+    "gauge",
+    "What an engine says of its own work, as its host's arbiter reads it, by state: running, waiting.",
+    ("backend", "state"),
+)
+ENGINE_PREFIX: Final = Metric(
+    "headrace_engine_prefix_tokens",
+    "counter",
+    "Tokens that an engine looked up in its prefix cache and found there, by its own counters: queries, hits.",
+    ("backend", "what"),
+)
+ENGINE_CACHE: Final = Metric(
+    "headrace_engine_cache_usage_ratio", "gauge", "Part of an engine's KV cache that is taken, 0 to 1.", ("backend",)
+)
+
+SERIES_FOLDED: Final = Metric(
+    "headrace_series_folded",
+    "counter",
+    "Times that a metric had too many label sets already, so that a new one was counted as `other`.",
+)
+SPANS: Final = Metric(
+    "headrace_spans", "counter", "Spans of sampled streams, by what became of them: exported, lost.", ("outcome",)
+)
+TASKS: Final = Metric("headrace_tasks", "gauge", "Live asyncio tasks of this process, counted at a scrape.")
+INFERENCE_FRAMES: Final = Metric("headrace_inference_frames", "counter", "Frames that were answered.")
+INFERENCE_OUTPUT: Final = Metric("headrace_inference_output_bytes", "counter", "Bytes of the frames answered.")
+INFERENCE_FAILED: Final = Metric(
+    "headrace_inference_failures", "counter", "Requests not answered, by why.", ("code",)
+)
+INFERENCE_REQUEST: Final = Metric(
+    "headrace_inference_request_seconds", "histogram", "From a request's arrival to its frames.", (), FRAME
+)
+INFERENCE_WINDOWS: Final = Metric("headrace_inference_windows", "counter", "Windows of sound that were encoded.")
+INFERENCE_ENCODE: Final = Metric(
+    "headrace_inference_encode_seconds", "histogram", "From a request's arrival to its features.", (), FRAME
+)
+INFERENCE_RUN: Final = Metric(
+    "headrace_inference_run_seconds",
+    "histogram",
+    "One run of a model, reading and encoding included.",
+    (),
+    FRAME,
+)
+INFERENCE_BATCH: Final = Metric(
+    "headrace_inference_batch_frames",
+    "histogram",
+    "Frames, or windows of sound, in a run.",
+    (),
+    (1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+INFERENCE_MODELS: Final = Metric("headrace_inference_models", "gauge", "Models loaded or loading.", ("gpu",))
+INFERENCE_MEMORY: Final = Metric(
+    "headrace_inference_memory_bytes", "gauge", "What loaded models are charged with.", ("gpu",)
+)
+INFERENCE_QUEUED: Final = Metric("headrace_inference_queued", "gauge", "Requests that wait for a run.", ("gpu",))
+INFERENCE_RUNNING: Final = Metric("headrace_inference_running", "gauge", "Runs under way.", ("gpu",))
+INFERENCE_HELD: Final = Metric("headrace_inference_held_bytes", "gauge", "Bytes of requests that are here.")
+INFERENCE_VISUALS: Final = Metric("headrace_inference_visuals_bytes", "gauge", "Bytes of registered frames.")
+INFERENCE_STREAMS: Final = Metric("headrace_inference_streams", "gauge", "Streams that are open.")
 
 CATALOG: Final[tuple[Metric, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -36,7 +36,7 @@ def ops_app(
         lifecycle: a process that is not `ready` says 503.
         metrics: gives the Prometheus text and its content type.
         checks: by name, what else readiness needs: None = fine, or a short reason why not.
-        feed: served as `GET /v1/events`, and closed when the drain begins.
+        feed: served as `GET /v1/events`, and closed when the drain is over.
         routes: a service's own ops pages.
     """
     wanted = dict(checks or {})
@@ -62,7 +62,8 @@ def ops_app(
         *routes,
     ]
     if feed is not None:
-        lifecycle.on_drain.append(feed.close)
+        # Not before: what happens in a drain is told, too.
+        lifecycle.on_finished.append(feed.close)
         pages.append(Route("/v1/events", _EventsPage(feed)))
     return Starlette(routes=pages)
 
@@ -77,8 +78,10 @@ class _EventsPage:
         if scope["method"] not in ("GET", "HEAD"):
             await Response(status_code=405, headers={"allow": "GET"})(scope, receive, send)
             return
+        # As browsers send it when they come back; `0` asks for all that is kept.
+        sent = dict(scope["headers"]).get(b"last-event-id")
         try:
-            with self._feed.subscribe() as subscription:
+            with self._feed.subscribe(None if sent is None else sent.decode("latin-1")) as subscription:
                 stream = EventSourceResponse(
                     _frames(subscription),
                     ping=_PING_S,
@@ -96,4 +99,4 @@ class _EventsPage:
 
 async def _frames(subscription: Subscription) -> AsyncIterator[ServerSentEvent]:
     async for event in subscription:
-        yield ServerSentEvent(data=event.data.decode(), event=event.name, sep="\n")
+        yield ServerSentEvent(data=event.data.decode(), event=event.name, id=str(event.id), sep="\n")

@@ -16,7 +16,7 @@ from typing import Final, Self
 import httpx
 import msgspec
 
-__all__ = ["HttpClient", "HttpError", "Response", "Stream"]
+__all__ = ["ByteStream", "Headers", "HttpClient", "HttpError", "Response", "Stream"]
 
 _DEFAULT_LIMIT_BYTES: Final = 4 * 1024 * 1024
 Headers = Sequence[tuple[str, str]]
@@ -54,6 +54,16 @@ class Stream:
     headers: Mapping[str, str]
     #: The body's lines without their ends; raises `HttpError`.
     lines: AsyncIterator[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ByteStream:
+    """An answer whose body is still coming, as it comes."""
+
+    status: int
+    headers: Mapping[str, str]
+    #: The body's pieces; raises `HttpError`. Bounded by whoever reads.
+    pieces: AsyncIterator[bytes]
 
 
 class HttpClient:
@@ -108,7 +118,27 @@ class HttpClient:
     async def stream_lines(
         self, url: str, payload: object, *, timeout_ms: int, idle_ms: int, headers: Headers = ()
     ) -> AsyncIterator[Stream]:
-        """Post `payload` and read the answer line by line; leaving the block closes the connection.
+        """Post `payload`, or get, and read the answer line by line; leaving the block closes the connection.
+
+        Args:
+            url: where to.
+            payload: as for `post_json`; None = a GET.
+            timeout_ms: until the answer's headers.
+            idle_ms: longest silence in its body.
+            headers: further request headers.
+
+        Raises:
+            HttpError: no headers within `timeout_ms`, or the connection broke.
+        """
+        method = "GET" if payload is None else "POST"
+        async with self._opened(method, url, payload, timeout_ms, headers) as response:
+            yield Stream(response.status_code, dict(response.headers), self._lines(response, url, idle_ms))
+
+    @asynccontextmanager
+    async def stream_bytes(
+        self, url: str, payload: object, *, timeout_ms: int, idle_ms: int, headers: Headers = ()
+    ) -> AsyncIterator[ByteStream]:
+        """Post `payload` and read the answer as it comes; leaving the block closes the connection.
 
         Args:
             url: where to.
@@ -120,13 +150,20 @@ class HttpClient:
         Raises:
             HttpError: no headers within `timeout_ms`, or the connection broke.
         """
-        request = self._request("POST", url, payload, headers)
+        async with self._opened("POST", url, payload, timeout_ms, headers) as response:
+            yield ByteStream(response.status_code, dict(response.headers), self._pieces(response, url, idle_ms))
+
+    @asynccontextmanager
+    async def _opened(
+        self, method: str, url: str, payload: object, timeout_ms: int, headers: Headers
+    ) -> AsyncIterator[httpx.Response]:
+        """Hold an answer of which the headers have come; what breaks inside the block is the reader's."""
+        request = self._request(method, url, payload, headers)
         with _errors_of(url):
             async with _deadline(timeout_ms):
                 response = await self._client.send(request, stream=True)
         try:
-            lines = self._lines(response, url, idle_ms)
-            yield Stream(response.status_code, dict(response.headers), lines)
+            yield response
         finally:
             await response.aclose()
 
@@ -155,6 +192,16 @@ class HttpClient:
             return self._client.build_request(method, url, content=content, headers=fields)
         except httpx.InvalidURL as error:
             raise HttpError("protocol", f"{url}: {error}") from error
+
+    async def _pieces(self, response: httpx.Response, url: str, idle_ms: int) -> AsyncIterator[bytes]:
+        pieces = response.aiter_bytes()
+        with _errors_of(url):
+            while True:
+                async with _deadline(idle_ms):
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    return
+                yield piece
 
     async def _lines(self, response: httpx.Response, url: str, idle_ms: int) -> AsyncIterator[str]:
         pending = bytearray()
@@ -188,8 +235,20 @@ def _errors_of(url: str) -> Iterator[None]:
     except (TimeoutError, httpx.TimeoutException) as error:
         raise HttpError("timeout", f"{url}: no answer in time") from error
     except httpx.ConnectError as error:
-        raise HttpError("connect", f"{url}: cannot connect") from error
+        raise HttpError("connect", f"{url}: {_why(error)}") from error
     except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
         raise HttpError("closed", f"{url}: the connection broke") from error
     except (httpx.HTTPError, httpx.StreamError) as error:
         raise HttpError("protocol", f"{url}: {error}") from error
+
+
+def _why(error: BaseException) -> str:
+    """Return what stands behind a failed connection: a certificate, or nothing that a person could act on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return f"no TLS there, or another kind of it: {cause.reason}"
+        cause = cause.__cause__ or cause.__context__
+    return "cannot connect"

@@ -47,6 +47,8 @@ class Lifecycle:
         self.state = State.STARTING
         #: Called once, in order, when the drain begins.
         self.on_drain: list[Callable[[], None]] = []
+        #: Called once, in order, when the work is over and the ops port is about to end.
+        self.on_finished: list[Callable[[], None]] = []
         #: Returns when the service has finished all its work; asked again at every drain.
         self.idle: Callable[[], Awaitable[None]] = _nothing_to_finish
         self._draining = asyncio.Event()
@@ -79,6 +81,12 @@ class Lifecycle:
             self._draining.set()
             for hook in self.on_drain:
                 hook()
+
+    def finished(self) -> None:
+        """Tell the last hooks: nothing more will happen here; further calls do nothing."""
+        hooks, self.on_finished = self.on_finished, []
+        for hook in hooks:
+            hook()
 
     def interrupt(self) -> None:
         """Take SIGTERM or SIGINT: the first begins the drain, the second cuts it short."""

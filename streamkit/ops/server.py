@@ -18,15 +18,19 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import uvicorn
 
 from streamkit.ops import log
+from streamkit.ops.front import Front
 from streamkit.ops.lifecycle import Lifecycle
 from streamkit.ops.listener import BindError, Listener, bound, shown_url
+from streamkit.ops.signals import handled
+from streamkit.ops.tls import accepting
+from streamkit.ops.waits import deadline, either
 
 __all__ = ["BindError", "Listener", "run", "serve", "write_ready_file"]
 
@@ -61,11 +65,13 @@ async def serve(
     *,
     name: str,
     kind: str,
-    public: Listener,
+    public: Listener | Front,
     ops: Listener | None = None,
+    inner: Sequence[Listener] = (),
     lifecycle: Lifecycle,
     ready_file: str | os.PathLike[str] | None = None,
     ready_extra: Mapping[str, object] | None = None,
+    on_reload: Callable[[], None] | None = None,
 ) -> int:
     """Serve until a signal ends the process, and return its exit status.
 
@@ -74,43 +80,53 @@ async def serve(
     Args:
         name: this process among others: `edge`, `control`.
         kind: what it is: `edge`, `control`, `simulator`.
-        public: what clients reach; its lifespan runs the service.
+        public: what clients reach; an application's lifespan runs the service.
         ops: health, metrics and events; up before `public` and until after its drain.
+        inner: for parts of the same system; up before `public` and until after its drain.
         lifecycle: turned `ready` here, and drained by SIGTERM or SIGINT; a second signal cuts what still runs.
         ready_file: written once both addresses answer, removed at the end.
         ready_extra: further members of the ready file.
+        on_reload: called at SIGHUP; None = it is told in the log that this process has nothing to reload.
     """
     with contextlib.ExitStack() as addresses:
         try:
-            front = _Server(public, addresses.enter_context(bound(public)), lifecycle, lifecycle.drain_ms)
-            back = None
-            if ops is not None:
-                back = _Server(ops, addresses.enter_context(bound(ops)), lifecycle, _OPS_DRAIN_MS)
+            front: Front
+            if isinstance(public, Listener):
+                front = _Server(public, addresses.enter_context(bound(public)), lifecycle, lifecycle.drain_ms)
+            else:
+                front = public
+                front.bind()
+            others = (*((ops,) if ops is not None else ()), *inner)
+            sockets = [addresses.enter_context(bound(other)) for other in others]
+            behind = [_Server(*pair, lifecycle, _OPS_DRAIN_MS) for pair in zip(others, sockets, strict=True)]
         except BindError as error:
             print(f"{name}: {error}", file=sys.stderr)  # noqa: T201  it must be seen under any log level
             return EXIT_ADDRESS
-        ops_url = back.url if back else None
+        ops_url = behind[0].url if ops is not None else None
         members = {"name": name, "url": front.url, "ops_url": ops_url, "pid": os.getpid(), "kind": kind}
-        addresses.enter_context(_signals_to(lifecycle.interrupt))
+        interrupt, reload = lifecycle.interrupt, on_reload or _nothing_to_reload
+        handlers = {signal.SIGTERM: interrupt, signal.SIGINT: interrupt, signal.SIGHUP: reload}
+        addresses.enter_context(handled(handlers))
         try:
-            if not ((back is None or await back.start()) and await front.start()):
+            if not all([await one.start() for one in (*behind, front)]):
                 return EXIT_OK if lifecycle.draining else EXIT_FAILED
             lifecycle.started()
             _settle_memory()
             if ready_file is not None:
                 write_ready_file(ready_file, {**members, **(ready_extra or {})})
             log.event(_log, "serve.ready", name=name, url=front.url, ops_url=ops_url)
-            await _either(lifecycle.drain_begun(), front.ended())
+            await either(lifecycle.drain_begun(), front.ended())
             lifecycle.begin_drain()
             log.event(_log, "serve.drain", settle_ms=lifecycle.settle_ms, drain_ms=lifecycle.drain_ms)
-            async with _deadline(lifecycle.settle_ms):
+            async with deadline(lifecycle.settle_ms):
                 await lifecycle.force_begun()
         finally:
             lifecycle.begin_drain()
             # The ops port answers until the work is done.
             await front.stop(lifecycle.idle)
-            if back is not None:
-                await back.stop()
+            lifecycle.finished()
+            for one in reversed(behind):
+                await one.stop()
             if ready_file is not None:
                 _remove(ready_file)
             lifecycle.stopped()
@@ -138,7 +154,7 @@ class _Server(uvicorn.Server):
     """One listener's uvicorn: no signals, no polling, and a shutdown with our deadline."""
 
     def __init__(self, listener: Listener, sockets: list[socket.socket], lifecycle: Lifecycle, drain_ms: int) -> None:
-        context = listener.tls
+        context = self._tls = listener.tls
         config = uvicorn.Config(
             listener.app,
             http=listener.http,
@@ -154,6 +170,8 @@ class _Server(uvicorn.Server):
         config.timeout_keep_alive = listener.keep_alive_ms / 1000  # type: ignore[assignment]
         super().__init__(config)
         self.url = shown_url(listener, sockets[0])
+        if listener.on_bound is not None:
+            listener.on_bound(self.url)
         self._listening = sockets
         self._lifecycle = lifecycle
         self._drain_ms = drain_ms
@@ -162,10 +180,13 @@ class _Server(uvicorn.Server):
         self._leave = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    def bind(self) -> None:
+        """Do nothing: the sockets were bound before."""
+
     async def start(self) -> bool:
         """Return whether the application started and the sockets accept; a signal gives up waiting."""
         self._task = asyncio.create_task(self.serve(self._listening), name=f"serve {self.url}")
-        await _either(self._begun.wait(), self.ended(), self._lifecycle.drain_begun())
+        await either(self._begun.wait(), self.ended(), self._lifecycle.drain_begun())
         return self.started
 
     async def ended(self) -> None:
@@ -198,7 +219,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application; a failure is a result, not the end of the event loop."""
         try:
-            await super().startup(sockets)
+            if self._tls is None or sockets is None:
+                await super().startup(sockets)
+            else:
+                await super().startup([])
+                self.servers = await accepting(self._tls, sockets, self)
         except SystemExit:
             self.should_exit = True
         self._begun.set()
@@ -206,7 +231,7 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """Refresh the date header once a second, and end at once when told to."""
         while not await self.on_tick(0):
-            async with _deadline(_DATE_REFRESH_MS):
+            async with deadline(_DATE_REFRESH_MS):
                 await self._leave.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -218,10 +243,10 @@ class _Server(uvicorn.Server):
         # Idle keep-alive connections close now, busy ones after their answer.
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        async with _deadline(self._drain_ms):
-            await _either(self._finished(), self._lifecycle.force_begun())
+        async with deadline(self._drain_ms):
+            await either(self._finished(), self._lifecycle.force_begun())
         await self._cut()
-        async with _deadline(_LIFESPAN_MS):
+        async with deadline(_LIFESPAN_MS):
             await self.lifespan.shutdown()
 
     async def _finished(self) -> None:
@@ -248,34 +273,5 @@ def _settle_memory() -> None:
     gc.set_threshold(*_GC_THRESHOLD)
 
 
-@contextlib.contextmanager
-def _signals_to(handler: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-@contextlib.asynccontextmanager
-async def _deadline(milliseconds: float) -> AsyncIterator[None]:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(milliseconds / 1000):
-            yield
-
-
-async def _either(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Return when one of `waits` has returned, or raise what it raised; the others are cancelled."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _nothing_to_reload() -> None:
+    log.event(_log, "reload.refused", level=logging.WARNING, reason="this process takes new settings by a restart")

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-__all__ = ["CAPABILITIES", "Backend", "Cancels", "Capabilities", "Engine"]
+__all__ = ["CAPABILITIES", "Backend", "Cancels", "Capabilities", "Engine", "OllamaOptions"]
 
 Engine = Literal["vllm", "ollama", "openai", "tfserving", "inference"]
 
@@ -49,13 +49,25 @@ CAPABILITIES: Final[dict[Engine, Capabilities]] = {
 }
 
 
+class OllamaOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What only Ollama's own API can be told, for every request of a backend with `api = "native"`."""
+
+    #: Context in tokens; 0 = the model's own. It decides how much memory the model takes.
+    num_ctx: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: How long the model stays loaded after a request, as Ollama writes it: `10m`, `-1`; empty = Ollama's own.
+    keep_alive: Annotated[str, msgspec.Meta(pattern=r"^$|^-?[0-9]+(ns|us|ms|s|m|h)?$")] = ""
+
+
 class Backend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[backends]]` table of `headrace.toml`."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     engine: Engine
-    #: Base address without `/v1`: `http://host:port`.
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s]+(/[^\s]*)?$")]
+    #: Base address without `/v1`: `http://host:port`; of TensorFlow Serving its gRPC port: `grpc://host:8500`.
+    url: Annotated[str, msgspec.Meta(pattern=r"^(https?|grpcs?)://[^/\s]+(/[^\s]*)?$")]
+    #: Which of Ollama's two APIs is used; the others have one.
+    api: Literal["openai", "native"] = "openai"
+    ollama: OllamaOptions = OllamaOptions()
     #: Models that it serves; discovered from the engine when left out.
     models: tuple[str, ...] = ()
     region: str = ""
@@ -70,4 +82,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def effective_capabilities(self) -> Capabilities:
         """Return the engine's capabilities with this backend's own overrides and its `simulated` mark."""
         base = self.capabilities or CAPABILITIES[self.engine]
+        if self.capabilities is None and self.api == "native":
+            # The usage chunk is ours: made from the counts of the last line.
+            base = msgspec.structs.replace(base, usage_chunk_only=True)
         return msgspec.structs.replace(base, simulated=self.simulated or base.simulated)

@@ -5,7 +5,8 @@ An edge *instance* is `node.worker.incarnation`: one process life. A *stream id*
     hs-<node>.<worker>.<incarnation>-<32 hex digits, random>-<16 hex digits, MAC>
 
 so that any edge can see who owns a stream, and nobody can make one up: the MAC is keyed BLAKE2s over everything
-before it. The owner's *address* never comes from the id, only from the registry.
+before it. The owner's *address* never comes from the id, only from the registry. Avatar sessions (`ha-`) and their
+viewers (`hv-`) are named in the same way; an id of one kind is none of another.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ import re
 import secrets
 import socket
 import time
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["Instance", "StreamIds", "node_name", "request_id", "valid_request_id"]
+__all__ = ["KEY_BYTES", "Instance", "Kind", "StreamIds", "node_name", "request_id", "valid_request_id"]
 
 _NODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _INSTANCE = re.compile(rf"(?P<node>{_NODE.pattern})\.(?P<worker>[0-9]{{1,4}})\.(?P<incarnation>[0-9a-f]{{1,16}})")
-_STREAM = re.compile(rf"hs-(?P<instance>{_INSTANCE.pattern})-(?P<random>[0-9a-f]{{32}})-(?P<mac>[0-9a-f]{{16}})")
+_ID = re.compile(
+    rf"(?P<kind>h[sav])-(?P<instance>{_INSTANCE.pattern})-(?P<random>[0-9a-f]{{32}})-(?P<mac>[0-9a-f]{{16}})"
+)
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _MAC_BYTES: Final = 8
 KEY_BYTES: Final = 32
+#: What an id names: a stream, an avatar session, a viewer of one.
+Kind = Literal["hs", "ha", "hv"]
+#: Control that was started anew may hand out another key, while streams of the old one are still open.
+_KEYS: Final = 4
 
 
 class Instance(NamedTuple):
@@ -64,31 +71,44 @@ class StreamIds:
     Args:
         instance: the instance that new ids belong to.
         key: 32 secret bytes shared by the edges that may answer for each other.
+
+    Raises:
+        ValueError: the key has another length.
     """
 
     def __init__(self, instance: Instance, key: bytes) -> None:
+        self.instance = instance
+        self._keys: tuple[bytes, ...] = ()
+        self.rekey(key)
+
+    def rekey(self, key: bytes) -> None:
+        """Make ids with `key` from now on; those of the last few keys are still good.
+
+        Raises:
+            ValueError: the key has not 32 bytes.
+        """
         if len(key) != KEY_BYTES:
             raise ValueError(f"the stream-id key has {len(key)} bytes, it needs {KEY_BYTES}")
-        self.instance = instance
-        self._key = key
+        self._keys = (key, *(known for known in self._keys if known != key))[:_KEYS]
 
-    def new(self) -> str:
+    def new(self, kind: Kind = "hs") -> str:
         """Return a fresh id of this instance: 128 random bits and a MAC."""
-        head = f"hs-{self.instance}-{secrets.token_hex(16)}"
-        return f"{head}-{self._mac(head)}"
+        head = f"{kind}-{self.instance}-{secrets.token_hex(16)}"
+        return f"{head}-{_mac(head, self._keys[0])}"
 
-    def owner(self, stream_id: str) -> Instance | None:
-        """Return the instance that owns `stream_id`, or None for a malformed or forged id."""
-        match = _STREAM.fullmatch(stream_id)
-        if match is None:
+    def owner(self, stream_id: str, kind: Kind = "hs") -> Instance | None:
+        """Return the instance that owns `stream_id`, or None for a malformed or forged id, or one of another kind."""
+        match = _ID.fullmatch(stream_id)
+        if match is None or match["kind"] != kind:
             return None
         head = stream_id[: -(2 * _MAC_BYTES + 1)]
-        if not hmac.compare_digest(self._mac(head), match["mac"]):
+        if not any(hmac.compare_digest(_mac(head, key), match["mac"]) for key in self._keys):
             return None
         return Instance(match["node"], int(match["worker"]), match["incarnation"])
 
-    def _mac(self, head: str) -> str:
-        return hashlib.blake2s(head.encode(), key=self._key, digest_size=_MAC_BYTES).hexdigest()
+
+def _mac(head: str, key: bytes) -> str:
+    return hashlib.blake2s(head.encode(), key=key, digest_size=_MAC_BYTES).hexdigest()
 
 
 def node_name() -> str:

@@ -10,9 +10,12 @@ import secrets
 
 import msgspec
 
-__all__ = ["KeyRecord", "KeySnapshot", "Tenant", "digest", "new_key"]
+__all__ = ["CLIENT_TOKENS", "STREAM_IDS", "KeyRecord", "KeySnapshot", "Tenant", "digest", "new_key", "new_key_id"]
 
 PREFIX = "hr-"
+#: Names of secrets that control keeps and every edge gets: what signs client tokens, what authenticates stream ids.
+CLIENT_TOKENS = "client-tokens"
+STREAM_IDS = "stream-ids"
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +28,11 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     max_streams: int = 0
+    #: Budgets, by the UTC calendar.
+    tokens_per_day: int = 0
+    tokens_per_month: int = 0
+    #: Its keys may probe backends, whatever control thinks of them.
+    operator: bool = False
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +41,9 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     sha256: str
     tenant: str
+    #: The key's own budgets, beside its tenant's; 0 = none.
+    tokens_per_day: int = 0
+    tokens_per_month: int = 0
 
 
 class KeySnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +54,18 @@ class KeySnapshot(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = False
     keys: tuple[KeyRecord, ...] = ()
     tenants: tuple[Tenant, ...] = ()
+    #: Shared by all edges and outliving them: 32 bytes in hex, by name.
+    secrets: dict[str, str] = {}
 
 
 def new_key() -> str:
     """Return a new key: 256 random bits in hex, behind `hr-`."""
     return PREFIX + secrets.token_hex(32)
+
+
+def new_key_id() -> str:
+    """Return a name for a new key, safe to show and to log."""
+    return "k-" + secrets.token_hex(6)
 
 
 def digest(key: str) -> str:

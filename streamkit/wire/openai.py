@@ -107,6 +107,9 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     stream: bool | None = False
     n: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = 1
     stream_options: StreamOptions | None = None
+    #: Judged by the engine; of use here only where they are numbers.
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True):

@@ -9,21 +9,26 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from streamkit.wire.backend import Capabilities, Engine
+from streamkit.wire.backend import Capabilities, Engine, OllamaOptions
 
 __all__ = ["Candidate", "RouteAnswer", "RouteRequest", "Shed", "Transport"]
 
 Transport = Literal["sse", "json", "websocket", "webrtc"]
 
 
-class RouteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The cache key: equal requests may be given the same answer until its ttl is over."""
+class RouteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The cache key: equal requests may be given the same answer until its ttl is over.
+
+    What is as usual is left out, so that a control that does not know a newer member answers all who do not use it.
+    """
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     tenant_class: str = "default"
     #: 1 (highest) to 9.
     priority_class: Annotated[int, msgspec.Meta(ge=1, le=9)] = 5
     transport: Transport = "sse"
+    #: A probe's: this backend and no other, however it is; empty = any that takes work.
+    backend: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,8 +37,13 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     engine: Engine
     url: str
+    #: Ollama's own API is spoken, with these options.
+    api: Literal["openai", "native"] = "openai"
+    ollama: OllamaOptions = OllamaOptions()
     #: The engine's own name for the model (an alias may have been asked for).
     model: str
+    #: Place of that model in an alias's chain; a later one is for when the earlier ones take no work.
+    rank: int = 0
     #: Share of new work when others are equally loaded; 0 takes none.
     weight: float = 1.0
     region: str = ""
@@ -41,6 +51,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     #: Edges alive now; each takes at most ceil(max_inflight / live_edges) x 1.5.
     live_edges: int = 1
     capabilities: Capabilities
+    #: A text answer that breaks off in the middle may be continued here: the model's policy and the engine allow it.
+    continues: bool = False
     #: The engine's bearer token, when it asks for one.
     api_key: str = ""
 

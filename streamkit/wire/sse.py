@@ -13,7 +13,7 @@ from typing import Final
 from streamkit.wire.events import Batch, Event
 from streamkit.wire.openai import marks_of, ordinary
 
-__all__ = ["CONTENT_TYPE", "EventSplitter", "EventTooLargeError", "heartbeat"]
+__all__ = ["CONTENT_TYPE", "EventSplitter", "EventTooLargeError", "heartbeat", "split_events", "whole_bytes"]
 
 CONTENT_TYPE: Final = b"text/event-stream"
 _LF: Final = ord("\n")
@@ -23,6 +23,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE: Final = re.compile(rb"[^\r\n]*(?>\r\n|\n|\r)")
 _HOP_BY_HOP: Final = re.compile(rb":|(?:id|retry)[:\r\n]")
+_COMMENTS: Final = re.compile(rb"(?::[^\r\n]*\n)*")
 _DATA_LINE: Final = re.compile(rb"data[:\r\n]")
 
 
@@ -41,6 +42,29 @@ def heartbeat(*, ids: bool) -> bytes:
     while an id is remembered (facts: streaming-conventions §5.2).
     """
     return b": ping\n" if ids else b": ping\n\n"
+
+
+def split_events(data: bytes) -> list[bytes]:
+    """Return the whole events that `data` joins, as `EventSplitter` delivered them, one by one."""
+    if b"\r" not in data:
+        if data.find(b"\n\n") == len(data) - 2:
+            return [data]
+        parts = data.split(b"\n\n")
+        rest = parts.pop()
+        return [part + b"\n\n" for part in parts] + ([rest] if rest else [])
+    events: list[bytes] = []
+    start = 0
+    for match in _BLANK_LINE.finditer(data):
+        events.append(data[start : match.end()])
+        start = match.end()
+    return events + ([data[start:]] if start < len(data) else [])
+
+
+def whole_bytes(data: bytes) -> int:
+    """Return how many bytes at the beginning of `data` are whole events, and whole comment lines behind them."""
+    cut = _cut(data)
+    comments = _COMMENTS.match(data, cut)
+    return comments.end() if comments is not None else cut
 
 
 class EventSplitter:
@@ -98,7 +122,7 @@ class EventSplitter:
                 return None
             self._at_start = False
             chunk = chunk.removeprefix(_BOM)
-        cut = self._cut(chunk)
+        cut = _cut(chunk)
         # Blank lines before an event are no part of it, and are not held for it.
         self._tail = chunk[cut:].lstrip(b"\r\n")
         if len(self._tail) > self._max_event_bytes:
@@ -118,18 +142,6 @@ class EventSplitter:
         ):
             return Batch(whole, count)
         return self._one_by_one(whole)
-
-    @staticmethod
-    def _cut(chunk: bytes) -> int:
-        """Return where the last whole event of `chunk` ends."""
-        if b"\r" not in chunk:
-            return chunk.rfind(b"\n\n") + 2 if b"\n\n" in chunk else 0
-        # A CR at the very end may be half of a CRLF: decide when the next byte is here.
-        end = len(chunk) - 1 if chunk.endswith(b"\r") else len(chunk)
-        cut = 0
-        for match in _BLANK_LINE.finditer(chunk, 0, end):
-            cut = match.end()
-        return cut
 
     def _one_by_one(self, whole: bytes) -> Batch | None:
         events: list[Event] = []
@@ -158,3 +170,15 @@ def _without_hop_by_hop(event: bytes) -> bytes:
     if not any(_DATA_LINE.match(line) for line in lines):
         return b""
     return b"".join(lines)
+
+
+def _cut(chunk: bytes) -> int:
+    """Return where the last whole event of `chunk` ends."""
+    if b"\r" not in chunk:
+        return chunk.rfind(b"\n\n") + 2 if b"\n\n" in chunk else 0
+    # A CR at the very end may be half of a CRLF: decide when the next byte is here.
+    end = len(chunk) - 1 if chunk.endswith(b"\r") else len(chunk)
+    cut = 0
+    for match in _BLANK_LINE.finditer(chunk, 0, end):
+        cut = match.end()
+    return cut
