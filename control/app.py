@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from control.holds import AilingRequest, HoldRequest
 from control.listing import backend_list, model_list
 from control.service import Control
 from streamkit.wire.errors import Code, HeadraceError
@@ -25,6 +27,7 @@ from streamkit.wire.state import SyncRequest
 __all__ = ["BODY_LIMIT_BYTES", "application"]
 
 T = TypeVar("T")
+Endpoint = Callable[[Request], Awaitable[Response]]
 BODY_LIMIT_BYTES: Final = 64 * 1024
 _JSON: Final = "application/json"
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -32,8 +35,21 @@ _FIELD: Final = re.compile(r"(?:missing required|unknown) field `(?P<name>[^`]*)
 _STATUS: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
 
-def application(control: Control) -> Starlette:
-    """Return the application; its lifespan runs control's probes."""
+def application(control: Control, *, secret: str = "") -> Starlette:
+    """Return the application; its lifespan runs control's probes.
+
+    Args:
+        control: what answers.
+        secret: demanded as a bearer token with every request; empty = nobody is asked.
+    """
+
+    def guarded(serve: Endpoint) -> Endpoint:
+        async def serve_edges(request: Request) -> Response:
+            if secret:
+                _check_secret(request, secret)
+            return await serve(request)
+
+        return serve_edges
 
     async def route(request: Request) -> Response:
         asked = await _read(request, _ROUTE, control.settings.body_timeout_ms)
@@ -51,6 +67,16 @@ def application(control: Control) -> Starlette:
             finally:
                 gone.cancel()
         return Response(control.board.encoded(), media_type=_JSON)
+
+    async def holds(request: Request) -> Response:
+        _check_no_page(request)
+        control.hold(await _read(request, _HOLD, control.settings.body_timeout_ms))
+        return Response(msgspec.json.encode({"holds": control.registry.holds.active}), media_type=_JSON)
+
+    async def ailing(request: Request) -> Response:
+        _check_no_page(request)
+        host = control.ailing(await _read(request, _AILING, control.settings.body_timeout_ms))
+        return Response(msgspec.json.encode({"host": host}), media_type=_JSON)
 
     async def models(_: Request) -> Response:
         return Response(msgspec.json.encode(model_list(control.board.view)), media_type=_JSON)
@@ -72,10 +98,12 @@ def application(control: Control) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/v1/route", route, methods=["POST"]),
-            Route("/v1/sync", sync, methods=["POST"]),
-            Route("/v1/models", models, methods=["GET"]),
-            Route("/v1/backends", backends, methods=["GET"]),
+            Route("/v1/route", guarded(route), methods=["POST"]),
+            Route("/v1/sync", guarded(sync), methods=["POST"]),
+            Route("/v1/holds", guarded(holds), methods=["POST"]),
+            Route("/v1/ailing", guarded(ailing), methods=["POST"]),
+            Route("/v1/models", guarded(models), methods=["GET"]),
+            Route("/v1/backends", guarded(backends), methods=["GET"]),
         ],
         exception_handlers={
             HeadraceError: refused,
@@ -89,6 +117,8 @@ def application(control: Control) -> Starlette:
 
 _ROUTE: Final = msgspec.json.Decoder(RouteRequest)
 _SYNC: Final = msgspec.json.Decoder(SyncRequest)
+_HOLD: Final = msgspec.json.Decoder(HoldRequest)
+_AILING: Final = msgspec.json.Decoder(AilingRequest)
 
 
 async def _read(request: Request, decoder: msgspec.json.Decoder[T], timeout_ms: int) -> T:
@@ -132,6 +162,21 @@ def _invalid(message: str) -> HeadraceError:
         path = f"{path}.{field['name']}".lstrip(".")
     what = what.replace("`", "")
     return HeadraceError(Code.INVALID_REQUEST, f"{path}: {what}" if path else what, param=path or None)
+
+
+def _check_secret(request: Request, secret: str) -> None:
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(shown.encode("latin-1"), secret.encode()):
+        text = (
+            "control is for its edges: show the secret of its edge_secret_env (an edge has it in control_secret_env)"
+        )
+        raise HeadraceError(Code.UNAUTHORIZED, text)
+
+
+def _check_no_page(request: Request) -> None:
+    """Refuse what a browser sends: where no secret is asked, a page must not act on this machine's backends."""
+    if "origin" in request.headers or "sec-fetch-site" in request.headers:
+        raise HeadraceError(Code.FORBIDDEN, "control takes acts from services, not from web pages", param="origin")
 
 
 def _check_instance(text: str) -> None:

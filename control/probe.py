@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -47,16 +47,6 @@ class _Tags(msgspec.Struct, frozen=True):
     models: tuple[_Tag, ...] | None = None
 
 
-class _Version(msgspec.Struct, frozen=True):
-    state: str
-
-
-class _Versions(msgspec.Struct, frozen=True):
-    """`GET /v1/models/<model>` of TensorFlow Serving."""
-
-    model_version_status: tuple[_Version, ...]
-
-
 class _Unwell(Exception):  # noqa: N818 - never leaves this module
     """The engine answered, and not well; the text is for a person."""
 
@@ -67,6 +57,7 @@ class _Asker:
     def __init__(self, client: Getter, backend: Backend, api_key: str, timeout_ms: int) -> None:
         self.backend = backend
         self.timeout_ms = timeout_ms
+        self.api_key = api_key
         self._client = client
         self._headers = [("authorization", f"Bearer {api_key}")] if api_key else []
 
@@ -147,24 +138,11 @@ async def _ollama(asker: _Asker) -> Finding:
 
 async def _tfserving(asker: _Asker) -> Finding:
     """TensorFlow Serving lists no models; it is up while it serves one of those configured, and serves no others."""
-    models = asker.backend.models
-    if not models:
+    if not asker.backend.models:
         raise _Unwell("TensorFlow Serving does not list its models: name them in `models`")
-    missing: list[str] = []
-    for model in models:
-        path = f"/v1/models/{quote(model, safe='')}"
-        answer = await asker.ask(path)
-        if answer.status == 404:
-            missing.append(model)
-            continue
-        if answer.status != 200:
-            raise _Unwell(_why(path, answer))
-        versions = msgspec.json.decode(answer.body, type=_Versions).model_version_status
-        if not any(version.state == "AVAILABLE" for version in versions):
-            missing.append(model)
-    served = tuple(model for model in models if model not in missing)
-    detail = f"not available: {', '.join(missing)}" if missing else ""
-    return Finding(ok=bool(served), models=served or None, detail=_cut(detail))
+    from control.tf_status import ask_states  # noqa: PLC0415  loads grpc
+
+    return await ask_states(asker.backend, api_key=asker.api_key, timeout_ms=asker.timeout_ms)
 
 
 async def _inference(asker: _Asker) -> Finding:

@@ -8,14 +8,29 @@ from dataclasses import dataclass
 
 import msgspec
 
+from control.arbiters import Arbiters
 from control.health import BackendHealth, Finding, Health
+from control.holds import Holds
 from control.settings import ControlSettings
+from control.spending import Spending
 from control.view import BackendView, View
 from streamkit.flow.clock import MONOTONIC, Clock
 from streamkit.wire.backend import Backend
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.keys import KeySnapshot
-from streamkit.wire.state import BackendState, EdgeReport, Header, Snapshot
+from streamkit.wire.models import Models
+from streamkit.wire.state import (
+    BackendState,
+    EdgeReport,
+    Freshness,
+    Header,
+    Hold,
+    Pressure,
+    Residence,
+    Snapshot,
+    freshness,
+)
+from streamkit.wire.telemetry import SpentState
 
 __all__ = ["Content", "Registry"]
 
@@ -24,9 +39,14 @@ __all__ = ["Content", "Registry"]
 class Content:
     """What tells one snapshot from another. Ages and counts move all the time and are left out."""
 
-    backends: tuple[tuple[str, Health, tuple[str, ...] | None, str], ...]
-    edges: tuple[tuple[str, str, str, bool], ...]
+    backends: tuple[tuple[Backend, Health, tuple[str, ...] | None, str], ...]
+    #: What arbiters say of each backend, and whether that is fresh: the age itself is no news.
+    pressure: tuple[tuple[Pressure, Freshness, dict[str, Residence]] | None, ...]
+    edges: tuple[tuple[str, str, str, str, bool], ...]
     keys: KeySnapshot
+    models: Models
+    holds: tuple[Hold, ...] = ()
+    spent: SpentState | None = None
 
 
 class _Engine:
@@ -61,6 +81,7 @@ class Registry:
         settings: control's own.
         api_keys: the engines' bearer tokens by backend name, where they ask for one.
         clock: monotonic seconds.
+        arbiters: what they say; of no arbiter when left out.
         on_backend: called with a backend's name, new health and detail when its health has changed.
     """
 
@@ -71,8 +92,12 @@ class Registry:
         *,
         api_keys: Mapping[str, str] | None = None,
         clock: Clock = MONOTONIC,
+        arbiters: Arbiters | None = None,
         on_backend: Callable[[str, Health, str], None] | None = None,
     ) -> None:
+        self.arbiters = arbiters or Arbiters(clock)
+        self.holds = Holds(clock)
+        self.spending = Spending()
         #: Called after anything has changed that `content` shows.
         self.on_change: Callable[[], None] | None = None
         self._settings = settings
@@ -80,10 +105,9 @@ class Registry:
         self._on_backend = on_backend
         self._keys = KeySnapshot()
         self._edges: dict[str, _Edge] = {}
-        secrets = api_keys or {}
-        self._engines = {
-            backend.name: _Engine(backend, settings, secrets.get(backend.name, ""), clock()) for backend in backends
-        }
+        self._engines: dict[str, _Engine] = {}
+        self._models = Models()
+        self.set_backends(backends, api_keys or {})
 
     @property
     def live_edges(self) -> int:
@@ -95,6 +119,22 @@ class Registry:
         """The backends as configured."""
         return tuple(engine.backend for engine in self._engines.values())
 
+    def set_models(self, models: Models) -> None:
+        """Replace what is configured about models."""
+        self._models = models
+        self._changed()
+
+    def set_backends(self, backends: tuple[Backend, ...], api_keys: Mapping[str, str]) -> None:
+        """Replace the backends; what is known of one that stays as it is stays known."""
+        before, self._engines = self._engines, {}
+        for backend in backends:
+            key = api_keys.get(backend.name, "")
+            known = before.get(backend.name)
+            if known is None or known.backend != backend or known.api_key != key:
+                known = _Engine(backend, self._settings, key, self._clock())
+            self._engines[backend.name] = known
+        self._changed()
+
     def api_key(self, name: str) -> str:
         """Return the bearer token that the backend's engine asks for; empty = none."""
         return self._engines[name].api_key
@@ -104,8 +144,10 @@ class Registry:
         return sum(edge.report.inflight.get(name, 0) for edge in self._edges.values())
 
     def observe(self, name: str, finding: Finding) -> None:
-        """Take in what a probe of the backend `name` found."""
-        engine = self._engines[name]
+        """Take in what a probe of the backend `name` found; one that was removed meanwhile is nobody's."""
+        engine = self._engines.get(name)
+        if engine is None:
+            return
         health = engine.health
         before = (health.health, health.models, health.detail)
         health.observe(finding, inflight=self.inflight(name))
@@ -154,21 +196,23 @@ class Registry:
         """Return what snapshots are compared by."""
         return Content(
             tuple(
-                (name, engine.health.health, engine.health.models, engine.health.detail)
-                for name, engine in self._engines.items()
+                (engine.backend, engine.health.health, engine.health.models, engine.health.detail)
+                for engine in self._engines.values()
             ),
-            tuple(
-                (name, edge.report.region, edge.report.peer_url, edge.report.draining)
-                for name, edge in sorted(self._edges.items())
-            ),
+            tuple(self._pressure(name) for name in self._engines),
+            tuple((name, *_shown(edge.report)) for name, edge in sorted(self._edges.items())),
             self._keys,
+            self._models,
+            self.holds.active,
+            self.spending.of(self._keys),
         )
 
-    def snapshot(self, header: Header) -> Snapshot:
+    def snapshot(self, header: Header, routes: int = 0) -> Snapshot:
         """Return the whole state as it crosses the wire, with ages as of now."""
         now = self._clock()
         return Snapshot(
             header=header,
+            routes=routes,
             backends=tuple(
                 BackendState(
                     name=name,
@@ -180,7 +224,11 @@ class Registry:
                 for name, engine in self._engines.items()
             ),
             edges=tuple(_aged(edge, now) for _, edge in sorted(self._edges.items())),
+            arbiters=self.arbiters.states(),
             keys=self._keys,
+            aliases=self._models.aliases,
+            holds=self.holds.active,
+            spent=self.spending.of(self._keys),
         )
 
     def view(self, instance: str, sequence: int) -> View:
@@ -189,18 +237,28 @@ class Registry:
             instance,
             sequence,
             self.live_edges,
-            (
-                BackendView(
-                    backend=engine.backend,
-                    health=engine.health.health,
-                    models=engine.health.models,
-                    detail=engine.health.detail,
-                    capabilities=engine.backend.effective_capabilities(),
-                    api_key=engine.api_key,
-                )
-                for engine in self._engines.values()
-            ),
+            (self._seen(engine) for engine in self._engines.values()),
+            self._models,
         )
+
+    def _seen(self, engine: _Engine) -> BackendView:
+        word = self.arbiters.word(engine.backend.name)
+        return BackendView(
+            backend=engine.backend,
+            health=engine.health.health,
+            models=engine.health.models,
+            detail=engine.health.detail,
+            capabilities=engine.backend.effective_capabilities(),
+            api_key=engine.api_key,
+            pressure=None if word is None else word.pressure,
+            pressure_age_ms=None if word is None else word.age_ms,
+            residence=word.models if word is not None and freshness(word.age_ms) is Freshness.FRESH else {},
+            held="" in self.holds.of(engine.backend.name),
+        )
+
+    def _pressure(self, name: str) -> tuple[Pressure, Freshness, dict[str, Residence]] | None:
+        word = self.arbiters.word(name)
+        return None if word is None else (word.pressure, freshness(word.age_ms), word.models)
 
     def _heard(self, report: EdgeReport) -> _Edge:
         name, now = report.header.instance, self._clock()
@@ -216,13 +274,18 @@ class Registry:
         # Two syncs of one edge may overtake each other; the newer report stands (law 9).
         if report.header.sequence >= before.header.sequence:
             edge.report, edge.reported_at = report, now
-            if (report.region, report.peer_url, report.draining) != (before.region, before.peer_url, before.draining):
+            if _shown(report) != _shown(before):
                 self._changed()
         return edge
 
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
+
+
+def _shown(report: EdgeReport) -> tuple[str, str, str, bool]:
+    """Return what makes news of an edge."""
+    return (report.region, report.peer_url, report.peer_socket, report.draining)
 
 
 def _aged(edge: _Edge, now: float) -> EdgeReport:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from streamkit.ops.tls import TlsFiles
+
 __all__ = ["ControlSettings"]
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
@@ -17,12 +19,34 @@ _Weight = Annotated[float, msgspec.Meta(ge=0, le=1_000)]
 class ControlSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What control needs beside the `[[backends]]`. Durations are in milliseconds."""
 
-    #: Address for edges. Its answers carry the engines' keys, so it stays on loopback until control asks for keys.
+    #: Address for edges. Its answers carry the engines' keys: anything but loopback needs `edge_secret_env`.
     host: str = "127.0.0.1"
     #: Port for edges; 0 = a free one.
     port: _Port = 7401
+    #: Address for health, metrics and events, which ask for no key: keep it private.
+    ops_host: str = "127.0.0.1"
     #: Port for health, metrics and events; 0 = a free one.
     ops_port: _Port = 7429
+
+    #: The environment variable with the secret that edges must show (their `control_secret_env`); empty = none is
+    #: asked.
+    edge_secret_env: str = ""
+
+    #: PEM file with control's certificate and those above it; empty = plain HTTP. Read again when it changes.
+    tls_cert: str = ""
+    #: PEM file with its key, not encrypted.
+    tls_key: str = ""
+
+    #: The file with keys and tenants; empty = `control.db` in the folder `.headrace/7400` here, or in that of
+    #: `headrace up`.
+    store_path: str = ""
+    #: Demand keys though none was ever made. Once there was one, they are demanded anyway.
+    require_keys: bool = False
+    #: How often the file is looked at; a revoked key is refused after this and a moment.
+    store_poll_ms: _Ms = 200
+
+    #: The NATS server on which arbiters publish pressure, `nats://host:port`; empty = nobody is listened to.
+    nats_url: Annotated[str, msgspec.Meta(pattern=r"^$|^nats://[^/@\s]+$")] = ""
 
     #: How long an edge may reuse a set of candidates.
     route_ttl_ms: _Ms = 1_000
@@ -60,3 +84,11 @@ class ControlSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_
     settle_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 0
     #: Time for answers under way to be written when control stops.
     drain_ms: _Ms = 2_000
+
+    def tls_files(self) -> TlsFiles:
+        """Return the files for TLS.
+
+        Raises:
+            SettingsError: one is missing.
+        """
+        return TlsFiles(cert=self.tls_cert, key=self.tls_key)

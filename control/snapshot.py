@@ -8,6 +8,7 @@ the reason, is answered at once.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Final
 
 import msgspec
@@ -37,6 +38,8 @@ class Board:
     def __init__(self, registry: Registry, instance: Instance, *, max_waits: int, clock: Clock = MONOTONIC) -> None:
         self.instance = str(instance)
         self.sequence = int(instance.incarnation, 16)
+        #: The sequence at which something changed that routing depends on; what was spent is no such thing.
+        self.routes = self.sequence
         self._registry = registry
         self._max_waits = max_waits
         self._clock = clock
@@ -66,8 +69,10 @@ class Board:
         content = self._registry.content()
         if content == self._content:
             return
-        self._content = content
+        before, self._content = self._content, content
         self.sequence += 1
+        if dataclasses.replace(content, spent=before.spent) != before:
+            self.routes = self.sequence
         self._wake()
 
     def encoded(self) -> bytes:
@@ -76,7 +81,7 @@ class Board:
         sequence, encoded_at = self._encoded_at
         if sequence != self.sequence or now - encoded_at > _REUSE_S:
             header = Header(instance=self.instance, sequence=self.sequence)
-            self._encoded = msgspec.json.encode(self._registry.snapshot(header))
+            self._encoded = msgspec.json.encode(self._registry.snapshot(header, self.routes))
             self._encoded_at = (self.sequence, now)
         return self._encoded
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from control.health import Health
 from streamkit.wire.backend import Backend, Capabilities
-from streamkit.wire.state import Pressure
+from streamkit.wire.models import Models
+from streamkit.wire.state import Pressure, Residence
 
 __all__ = ["BackendView", "Served", "View"]
 
@@ -27,6 +28,10 @@ class BackendView:
     #: The arbiter's last word on it and its age in milliseconds; None = there never was one.
     pressure: Pressure | None = None
     pressure_age_ms: int | None = None
+    #: Where its models are, while its arbiter is heard.
+    residence: Mapping[str, Residence] = field(default_factory=dict)
+    #: A healing act keeps new work away from it.
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,18 @@ class View:
     known: tuple[str, ...]
     #: Names of backends whose models nobody knows yet.
     undiscovered: tuple[str, ...]
+    #: Aliases and policies, as configured.
+    models: Models = field(default_factory=Models)
 
     @classmethod
-    def of(cls, instance: str, sequence: int, live_edges: int, backends: Iterable[BackendView]) -> View:
+    def of(
+        cls,
+        instance: str,
+        sequence: int,
+        live_edges: int,
+        backends: Iterable[BackendView],
+        models: Models = Models(),  # noqa: B008 - frozen
+    ) -> View:
         """Return the view of `backends`, indexed."""
         views = tuple(backends)
         serving: dict[str, list[Served]] = {}
@@ -71,6 +85,7 @@ class View:
             MappingProxyType({name: tuple(places) for name, places in serving.items()}),
             tuple(sorted(known)),
             tuple(view.backend.name for view in views if view.models is None),
+            models,
         )
 
 
