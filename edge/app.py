@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
+from edge.endpoints.client_tokens import PATH as CLIENT_TOKENS
+from edge.endpoints.client_tokens import serve_client_tokens
 from edge.endpoints.completions import serve_completion
 from edge.endpoints.models import list_models, one_model
+from edge.endpoints.no_avatars import is_avatar_path, serve_no_avatars
 from edge.endpoints.parts import Parts
-from edge.protocol.request import Operation
+from edge.endpoints.predict import prediction
+from edge.endpoints.preflight import is_preflight, serve_preflight
+from edge.endpoints.streams import STREAMS, serve_stream
+from edge.endpoints.websocket import PATH as SOCKET
+from edge.endpoints.websocket import serve_socket
+from edge.protocol.request import PATHS, Call, parse
+from edge.server.upgrade import UPGRADE
 from edge.transports.http import ClientGoneError, Receive, Scope, Send, error_reply, header, send_reply
 from edge.transports.lifespan import serve_lifespan
 from edge.transports.static import StaticFiles
+from streamkit.ops import catalog
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.ids import request_id, valid_request_id
 
@@ -20,7 +31,9 @@ __all__ = ["EdgeApp"]
 
 _LOG = logging.getLogger("headrace.edge.app")
 _WEB = Path(__file__).parent / "web"
-_OPERATIONS = {operation.path.decode(): operation for operation in Operation}
+#: What makes a call of a body, by path.
+_OPERATIONS = {path.decode(): partial(parse, operation) for operation, path in PATHS.items()}
+_PREDICT = ":predict"
 _MODELS = "/v1/models"
 
 
@@ -53,8 +66,10 @@ class EdgeApp:
         try:
             await self._serve(name, scope, receive, send)
         except HeadraceError as error:
+            if not header(scope, b"x-headrace-probe"):  # a prober's findings are in no user's figures
+                self._parts.metrics.counter(catalog.REFUSED, error.code.value).value += 1
             extra = [(b"x-request-id", name.encode())]
-            if error.code is Code.METHOD_NOT_ALLOWED:
+            if error.code is Code.METHOD_NOT_ALLOWED and not is_avatar_path(scope["path"]):
                 extra.append((b"allow", _allowed(scope["path"]).encode()))
             if error.code is Code.TOO_LARGE:
                 # The rest of the body is on its way: the connection cannot be used again.
@@ -65,19 +80,53 @@ class EdgeApp:
 
     async def _serve(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
-        operation = _OPERATIONS.get(path)
-        if operation is not None:
+        if method == "OPTIONS" and is_preflight(scope):
+            await serve_preflight(self._parts.cors, name, scope, send)
+            return
+        if path == SOCKET:
+            if method != "GET":
+                raise _wrong_method(method, path)
+            await serve_socket(self._parts, name, scope)
+            return
+        if is_avatar_path(path):
+            if self._parts.avatars is None:
+                await serve_no_avatars(self._parts.access, name, scope, send)
+            else:
+                await self._parts.avatars.serve(name, scope, receive, send)
+            return
+        if UPGRADE in (scope.get("extensions") or {}):
+            text = f"WebSocket is spoken at {SOCKET} and nowhere else."
+            raise HeadraceError(Code.INVALID_REQUEST, text, param="Upgrade")
+        read: Callable[[bytes], Call] | None = _OPERATIONS.get(path)
+        if read is None and path.endswith(_PREDICT):
+            # As it was sent: a model's name may hold a slash.
+            read = prediction(scope["raw_path"].decode("latin-1"))
+        if read is not None:
             if method != "POST":
                 raise _wrong_method(method, path)
-            await serve_completion(self._parts, operation, name, scope, receive, send)
+            await serve_completion(self._parts, read, name, scope, receive, send)
             return
         if path == _MODELS or path.startswith(_MODELS + "/"):
             if method not in ("GET", "HEAD"):
                 raise _wrong_method(method, path)
-            self._parts.access.check(scope)
-            state = self._parts.state
-            reply = list_models(state) if path == _MODELS else one_model(state, path.removeprefix(_MODELS + "/"))
+            caller, state = self._parts.access.check(scope), self._parts.state
+            if path == _MODELS:
+                reply = list_models(state, caller.may_use)
+            else:
+                caller.check_model(model := path.removeprefix(_MODELS + "/"))
+                reply = one_model(state, model)
             await send_reply(send, reply, [(b"x-request-id", name.encode())], head=method == "HEAD")
+            return
+        if path.startswith(STREAMS):
+            if method not in ("GET", "DELETE"):
+                raise _wrong_method(method, path)
+            await serve_stream(self._parts, path.removeprefix(STREAMS), name, scope, receive, send)
+            return
+        if path == CLIENT_TOKENS:
+            if method != "POST":
+                raise _wrong_method(method, path)
+            reply = await serve_client_tokens(self._parts, scope, receive)
+            await send_reply(send, reply, [(b"x-request-id", name.encode())])
             return
         if path in self._files:
             if method not in ("GET", "HEAD"):
@@ -88,7 +137,12 @@ class EdgeApp:
 
 
 def _allowed(path: str) -> str:
-    return "POST" if path in _OPERATIONS else "GET, HEAD"
+    if path.startswith(STREAMS):
+        return "GET, DELETE"
+    if path == SOCKET:
+        return "GET"
+    posts = path in _OPERATIONS or path == CLIENT_TOKENS or path.endswith(_PREDICT)
+    return "POST" if posts else "GET, HEAD"
 
 
 def _wrong_method(method: str, path: str) -> HeadraceError:

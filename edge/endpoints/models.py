@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from edge.routing.state import StateSource
@@ -12,14 +14,14 @@ from streamkit.wire.state import Snapshot
 __all__ = ["list_models", "one_model"]
 
 
-def list_models(state: StateSource) -> Reply:
-    """Return OpenAI's list of models.
+def list_models(state: StateSource, shown: Callable[[str], bool] = lambda _: True) -> Reply:
+    """Return OpenAI's list of the models that the caller may use.
 
     Raises:
         HeadraceError: NO_ROUTE; control was never heard.
     """
     models = _models(_snapshot(state))
-    rows = [_row(name, backends) for name, backends in sorted(models.items())]
+    rows = [row for name, row in sorted(models.items()) if shown(name)]
     return Reply(status=200, body=msgspec.json.encode({"object": "list", "data": rows}))
 
 
@@ -35,7 +37,7 @@ def one_model(state: StateSource, name: str) -> Reply:
         raise HeadraceError(
             Code.MODEL_NOT_FOUND, f"The model `{name}` does not exist here; there is: {known}.", param="model"
         )
-    return Reply(status=200, body=msgspec.json.encode(_row(name, models[name])))
+    return Reply(status=200, body=msgspec.json.encode(models[name]))
 
 
 def _snapshot(state: StateSource) -> Snapshot:
@@ -44,13 +46,17 @@ def _snapshot(state: StateSource) -> Snapshot:
     return state.snapshot
 
 
-def _models(snapshot: Snapshot) -> dict[str, list[str]]:
-    """Return the names of the backends that serve each model, those that are up first."""
-    models: dict[str, list[str]] = {}
+def _models(snapshot: Snapshot) -> dict[str, dict[str, object]]:
+    """Return a row for each model and alias by name, with the backends that serve it, those that are up first."""
+    own: dict[str, list[str]] = {}
     for backend in sorted(snapshot.backends, key=lambda backend: backend.health != "up"):
         for model in backend.models:
-            models.setdefault(model, []).append(backend.name)
-    return models
+            own.setdefault(model, []).append(backend.name)
+    rows = {name: _row(name, backends) for name, backends in own.items()}
+    for alias in snapshot.aliases:
+        backends = dict.fromkeys(backend for model in alias.models for backend in own.get(model, ()))
+        rows[alias.name] = {**_row(alias.name, list(backends)), "models": list(alias.models)}
+    return rows
 
 
 def _row(name: str, backends: list[str]) -> dict[str, object]:

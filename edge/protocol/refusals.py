@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.errors import BAD_INPUT, Code, HeadraceError
 from streamkit.wire.openai import error_of, payload_of
 
 __all__ = ["Verdict", "verdict", "verdict_of_break", "verdict_of_frame"]
+
+
+#: A model can be unloaded in one place and served in another.
+_ELSEWHERE = frozenset({Code.NOT_FOUND, Code.MODEL_NOT_FOUND})
 
 
 class Verdict(NamedTuple):
@@ -22,6 +26,11 @@ class Verdict(NamedTuple):
     blame: bool  #: counts against the backend's breaker
     error: HeadraceError | None  #: what the client is told when nobody else can help; None = the engine's own body
     status: int  #: HTTP status for the client
+
+    @property
+    def kind(self) -> str:
+        """A word for it in metrics: one of our codes, or the engine's own status."""
+        return self.error.code.value if self.error is not None else str(self.status)
 
 
 def verdict(backend: str, status: int, body: bytes) -> Verdict:
@@ -60,19 +69,27 @@ def verdict_of_frame(backend: str, event: bytes) -> Verdict:
     return verdict(backend, status, payload_of(event).strip())
 
 
-def verdict_of_break(backend: str, error: HeadraceError | None, *, stale: bool) -> Verdict:
+def verdict_of_break(backend: str, error: HeadraceError | None, *, stale: bool, unfit: bool = False) -> Verdict:
     """Judge a connection that failed before any first event.
 
     Args:
         backend: its name, for the message.
         error: what broke.
         stale: a pooled connection that the engine had closed, which is nobody's fault.
+        unfit: the request cannot be put to this engine; another may take it.
     """
     if error is None:
         error = HeadraceError(Code.BACKEND_ERROR, f"The backend {backend} failed.")
     if error.code is Code.OUT_OF_MEMORY:
         # Our own memory: another backend's answer would not fit either.
         return Verdict(False, False, error, error.wire.status)
+    if unfit:
+        return Verdict(True, False, error, error.wire.status)
+    if error.code in BAD_INPUT and error.code not in _ELSEWHERE:
+        return Verdict(False, False, error, error.wire.status)
+    if error.code in _ELSEWHERE or error.code in (Code.SATURATED, Code.NO_BACKEND):
+        # Unloaded there, or full: no word on its health.
+        return Verdict(True, False, error, error.wire.status)
     if error.code is Code.STREAM_BROKEN:
         error = HeadraceError(Code.BACKEND_ERROR, error.message)
     return Verdict(True, not stale, error, error.wire.status)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Final
 
-__all__ = ["force_usage", "replace_model", "top_level"]
+__all__ = ["append_item", "force_usage", "replace_model", "set_member", "top_level"]
 
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 #: Possessive, so that a string of many megabytes (an image in base64) costs neither time nor a stack of its length.
@@ -105,3 +105,25 @@ def replace_model(body: bytes, model: bytes) -> bytes:
     if span is None:
         raise ValueError("the request has no model")
     return body[: span[0]] + model + body[span[1] :]
+
+
+def set_member(body: bytes, name: bytes, value: bytes) -> bytes:
+    """Return the request with its member `name` set to `value`, which is JSON."""
+    span = top_level(body, name)
+    if span is None:
+        return _insert_first(body, _skip_space(body, 0), b'"%b":%b' % (name, value))
+    return body[: span[0]] + value + body[span[1] :]
+
+
+def append_item(body: bytes, name: bytes, item: bytes) -> bytes:
+    """Return the request with `item`, which is JSON, as a further item of its array `name`.
+
+    Raises:
+        ValueError: there is no such array.
+    """
+    span = top_level(body, name)
+    if span is None or body[span[0]] != ord("["):
+        raise ValueError(f"the request has no array {name.decode()}")
+    close = span[1] - 1
+    empty = _skip_space(body, span[0] + 1) == close
+    return body[:close] + (b"" if empty else b",") + item + body[close:]

@@ -17,7 +17,6 @@ __all__ = [
     "LocalProtocolError",
     "StreamEvent",
     "StreamState",
-    "mermaid",
     "next_attempt",
     "next_stream",
 ]
@@ -62,6 +61,7 @@ class StreamEvent(enum.Enum):
 class AttemptState(enum.Enum):
     """Where one upstream stands."""
 
+    QUEUED = "QUEUED"  #: every candidate's permits are taken: it waits for one, and no deadline of an attempt runs
     CONNECTING = "CONNECTING"  #: waiting for a connection
     WAITING = "WAITING"  #: the request is sent; no first event yet, whatever headers say
     FLOWING = "FLOWING"  #: the first event is here
@@ -81,6 +81,7 @@ _ATTEMPT_ENDED: Final = frozenset({AttemptState.DONE, AttemptState.FAILED, Attem
 class AttemptEvent(enum.Enum):
     """What happens to an attempt."""
 
+    GRANTED = "granted"
     SENT = "sent"
     FIRST_EVENT = "first event"
     END = "end"
@@ -106,6 +107,10 @@ STREAM_TABLE: Final[dict[tuple[StreamState, StreamEvent], StreamState]] = {
 }
 
 ATTEMPT_TABLE: Final[dict[tuple[AttemptState, AttemptEvent], AttemptState]] = {
+    (AttemptState.QUEUED, AttemptEvent.GRANTED): AttemptState.CONNECTING,
+    # Evicted, or nothing was free in time; no GPU work was spent.
+    (AttemptState.QUEUED, AttemptEvent.FAIL): AttemptState.FAILED,
+    (AttemptState.QUEUED, AttemptEvent.CANCEL): AttemptState.CANCELLED,
     (AttemptState.CONNECTING, AttemptEvent.SENT): AttemptState.WAITING,
     (AttemptState.CONNECTING, AttemptEvent.FAIL): AttemptState.FAILED,
     (AttemptState.CONNECTING, AttemptEvent.CANCEL): AttemptState.CANCELLED,
@@ -142,13 +147,3 @@ def next_attempt(state: AttemptState, event: AttemptEvent) -> AttemptState:
         return ATTEMPT_TABLE[state, event]
     except KeyError:
         raise LocalProtocolError(f"attempt is {state.value}: no {event.value!r} can happen") from None
-
-
-def mermaid(table: dict[tuple[StreamState, StreamEvent], StreamState]
-            | dict[tuple[AttemptState, AttemptEvent], AttemptState]) -> str:  # fmt: skip
-    """Return a table as a Mermaid state diagram."""
-    rows = [f"    {state.value} --> {target.value}: {event.value}" for (state, event), target in table.items()]
-    targets = {target for target in table.values() if target.ended}
-    rows += [f"    {state.value} --> [*]" for state in sorted(targets, key=lambda state: state.value)]
-    first = next(iter(table))[0]
-    return "\n".join(["stateDiagram-v2", f"    [*] --> {first.value}", *rows])

@@ -7,6 +7,7 @@ whatever the client does meanwhile (law 3), and it is where an engine's stream i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 
 from edge.protocol.answer import EngineAnswer, opens
@@ -23,6 +24,7 @@ from streamkit.flow.permits import Permit
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.events import Batch, Event, Mark
 from streamkit.wire.openai import Usage, payload_of, usage_of
+from streamkit.wire.route import Candidate
 
 __all__ = ["Leg"]
 
@@ -34,7 +36,10 @@ class Leg:
         runner: told of the turning points.
         stream: fed once events flow.
         backend: where to.
+        candidate: how the backend serves this request's model.
         call: what.
+        feed: takes the events, as `Stream.feed` does.
+        joins: it goes on with an answer that the client has the beginning of.
         permit: held until the upstream ends.
         ticket: settled when the upstream ends.
     """
@@ -43,21 +48,27 @@ class Leg:
         "_answer",
         "_attempt",
         "_blame",
+        "_broken",
         "_call",
+        "_feed",
         "_flowing",
         "_given_up",
         "_held",
         "_held_bytes",
+        "_joins",
         "_loop",
         "_permit",
         "_quiet",
         "_runner",
-        "_sent_at",
         "_stream",
         "_strip_usage",
         "_ticket",
         "_timings",
+        "_why",
         "backend",
+        "candidate",
+        "first_at",
+        "sent_at",
         "state",
     )
 
@@ -66,8 +77,11 @@ class Leg:
         runner: Runner,
         stream: Stream,
         backend: Backend,
+        candidate: Candidate,
         call: Call,
         *,
+        feed: Callable[[bytes, int, float], None],
+        joins: bool,
         permit: Permit,
         ticket: Ticket,
         timings: LegTimings,
@@ -75,12 +89,16 @@ class Leg:
     ) -> None:
         self._runner: Runner | None = runner
         self._stream = stream
+        self._feed = feed
+        self._joins = joins
+        self._broken = False
         self._call = call
         self._timings = timings
         self._loop = loop
         self._permit = permit
         self._ticket = ticket
         self.backend = backend
+        self.candidate = candidate
         self.state = AttemptState.CONNECTING
         self._attempt: Attempt | None = None
         self._quiet: Quiet | None = None
@@ -89,10 +107,13 @@ class Leg:
         self._held: list[Event] = []
         self._held_bytes = 0
         self._blame: bool | None = None
-        self._sent_at = 0.0
+        self._why = "failed"
+        #: When the request was on a connection, and when its first event came; 0 = not yet.
+        self.sent_at = 0.0
+        self.first_at = 0.0
         self._strip_usage = (
             call.stream
-            and backend.candidate.capabilities.usage_chunk_only
+            and candidate.capabilities.usage_chunk_only
             and not call.wants_usage
             and not call.continuous_usage
         )
@@ -100,13 +121,28 @@ class Leg:
             backend.name,
             choices=call.n,
             strip_usage=self._strip_usage,
-            sends_done=backend.candidate.capabilities.sends_done,
+            sends_done=candidate.capabilities.sends_done,
         )
 
     @property
     def usage(self) -> Usage | None:
         """Token counts by the engine, once it has told them."""
         return self._answer.usage
+
+    @property
+    def error_type(self) -> str:
+        """Why it failed, in a word; empty = it did not."""
+        return self._why if self.state is AttemptState.FAILED else ""
+
+    @property
+    def first_s(self) -> float:
+        """Seconds from sending the request to its first event; 0 = there was none."""
+        return self.first_at - self.sent_at if self.first_at else 0.0
+
+    @property
+    def flowing(self) -> bool:
+        """It has had its first event."""
+        return self._flowing
 
     @property
     def finish_seen(self) -> bool:
@@ -119,12 +155,12 @@ class Leg:
         Args:
             headers: request headers beyond the source's own.
         """
-        candidate = self.backend.candidate
         request = UpstreamRequest(
-            path=self._call.operation.path,
-            body=self._call.upstream_body(model=candidate.model, usage=self._strip_usage),
+            path=self._call.path(self.candidate.model),
+            body=self._call.upstream_body(model=self.candidate.model, usage=self._strip_usage),
             stream=self._call.stream,
             one_choice=self._call.n == 1,
+            deadline_s=None if self._call.stream else self._timings.response_s,
             headers=headers,
         )
         attempt = self.backend.source.open(request, self)
@@ -154,7 +190,7 @@ class Leg:
     def sent(self) -> None:
         """The request is on a connection."""
         self.state = next_attempt(self.state, AttemptEvent.SENT)
-        self._sent_at = monotonic()
+        self.sent_at = monotonic()
         silence_s = self._timings.first_event_s if self._call.stream else self._timings.response_s
         self._quiet = Quiet(self._loop, silence_s, self._silent)
 
@@ -164,10 +200,10 @@ class Leg:
             now = monotonic()
             if self._quiet is not None:
                 self._quiet.last = now
-            self._stream.feed(batch.data, batch.count, now)
+            self._feed(batch.data, batch.count, now)
         elif self._flowing:
             self._deliver(batch.events)
-        elif self._runner is not None and self._blame is None:
+        elif self._runner is not None and self._blame is None and not self._given_up:
             self._await_first(batch)
 
     def end(self, outcome: Outcome) -> None:
@@ -211,12 +247,13 @@ class Leg:
 
     def _first(self, rest: tuple[Event, ...]) -> None:
         self.state = next_attempt(self.state, AttemptEvent.FIRST_EVENT)
-        now = monotonic()
-        self.backend.count_first(self._call.operation.value, now - self._sent_at)
+        self.first_at = monotonic()
+        self.backend.count_first(self._call.label, self.candidate.model, self.first_s)
         if self._quiet is not None:
             self._quiet.restart(self._timings.idle_s)
         self._flowing = True
-        held, self._held = self._held, []
+        # Of an answer that goes on the client has the role chunk already.
+        held, self._held = [] if self._joins else self._held, []
         if self._runner is not None:
             self._runner.flowing(self)
         self._deliver((*held, *rest))
@@ -228,12 +265,12 @@ class Leg:
             self._answered(outcome)
             return
         if outcome.ending is Ending.BROKEN:
-            told = verdict_of_break(name, outcome.error, stale=outcome.stale)
+            told = verdict_of_break(name, outcome.error, stale=outcome.stale, unfit=outcome.unfit)
         elif outcome.ending is Ending.ANSWER and outcome.status >= 300:
             told = verdict(name, outcome.status, outcome.body)
         else:
             told = verdict_of_no_event(name, outcome.content_type if outcome.ending is Ending.ANSWER else None)
-        self._blame = told.blame
+        self._blame, self._why = told.blame, told.kind
         self._settle(AttemptEvent.FAIL)
         if self._runner is not None:
             self._runner.refused(self, told, outcome, free=outcome.stale)
@@ -246,7 +283,7 @@ class Leg:
 
     def _refuse(self, told: Verdict, event: Event | None = None) -> None:
         """Give up an upstream that is still open, and let the runner go on without it."""
-        self._blame = told.blame
+        self._blame, self._why = told.blame, told.kind
         outcome = None
         if event is not None:
             body = payload_of(event.data).strip()
@@ -267,10 +304,10 @@ class Leg:
         if stream.state.ended:
             return
         if out:
-            stream.feed(b"".join(out), len(out), now)
+            self._feed(b"".join(out), len(out), now)
         if answer.done and not stream.state.ended:
             if answer.error is not None:
-                stream.fail(answer.error, answer.frame)
+                self._break_off(answer.error, answer.frame)
             else:
                 stream.finish()
 
@@ -278,12 +315,27 @@ class Leg:
         answer, stream = self._answer, self._stream
         rest = answer.end(clean=outcome.ending is Ending.END, error=outcome.error)
         if rest and not stream.state.ended:
-            stream.feed(rest, 1, monotonic())
+            self._feed(rest, 1, monotonic())
             stream.finish()
-        if answer.error is not None:
-            stream.fail(answer.error)
         self._blame = answer.error is not None
+        if answer.error is not None:
+            self._why = answer.error.code.value
         self._settle(AttemptEvent.FAIL if self._blame else AttemptEvent.END)
+        if answer.error is not None:
+            # Settled before: who goes on may need this very permit.
+            self._break_off(answer.error, None)
+
+    def _break_off(self, error: HeadraceError, frame: bytes | None) -> None:
+        """The answer is incomplete: somebody else goes on with it, or the client is told."""
+        if self._broken:
+            return
+        self._broken = True
+        if self._runner is not None and self._runner.broke(self, error, frame):
+            # Whatever this engine still sends is nobody's.
+            self._blame = True
+            self._flowing = False
+        else:
+            self._stream.fail(error, frame)
 
     # Deadlines and books
 
@@ -295,11 +347,11 @@ class Leg:
             return
         name = self.backend.name
         if self._flowing:
-            self._blame = True
+            self._blame, self._why = True, Code.STREAM_STALLED.value
             silence = f"{self._timings.idle_s:g} s"
             error = HeadraceError(Code.STREAM_STALLED, f"The backend {name} sent nothing for {silence}.")
             self._answer.error = error
-            self._stream.fail(error)
+            self._break_off(error, None)
             self.cancel()
             return
         silence = f"{self._timings.first_event_s if self._call.stream else self._timings.response_s:g} s"
@@ -308,12 +360,14 @@ class Leg:
 
     def _settle(self, event: AttemptEvent) -> None:
         self.state = next_attempt(self.state, event)
-        self._permit.release()
         if self.state is AttemptState.DONE:
             self._ticket.success()
         elif self._blame:
             self._ticket.failure()
         else:
             self._ticket.abandoned()
-        took_s = monotonic() - self._sent_at if self._sent_at else None
-        self.backend.count(self._call.operation.value, self.state.value.lower(), took_s, self.usage)
+        # Last, for it lets the next one in, who must find the breaker as this attempt leaves it.
+        self._permit.release()
+        took_s = monotonic() - self.sent_at if self.sent_at else None
+        label, model = self._call.label, self.candidate.model
+        self.backend.count(label, model, self.state.value.lower(), self.error_type, took_s, self.usage)

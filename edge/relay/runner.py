@@ -8,6 +8,7 @@ import msgspec
 
 from edge.protocol.refusals import Verdict
 from edge.streams.contracts import Outcome
+from streamkit.wire.errors import HeadraceError
 
 if TYPE_CHECKING:
     from edge.relay.leg import Leg
@@ -34,6 +35,9 @@ class Runner(Protocol):
 
     def refused(self, leg: Leg, verdict: Verdict, outcome: Outcome | None, *, free: bool) -> None:
         """The attempt failed before any first event. `free`: a stale connection, whose retry costs no budget."""
+
+    def broke(self, leg: Leg, error: HeadraceError, frame: bytes | None) -> bool:
+        """The answer broke off after its first event; True = the runner ends the stream, or has somebody go on."""
 
     def settled(self, leg: Leg) -> None:
         """The upstream is over and everything is given back; the last call."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
+
 from streamkit.flow.select import by_region, p2c, rendezvous
 from streamkit.wire.route import Candidate, RouteAnswer
 
@@ -26,6 +28,15 @@ def preference(
             keep to one backend and its prefix cache.
         region: the edge's own region, whose candidates come first.
     """
+    ranks = {candidate.rank for candidate in answer.candidates}
+    if len(ranks) > 1:
+        # A chain: every candidate of one model before the next model's.
+        order: list[Candidate] = []
+        for rank in sorted(ranks):
+            same = tuple(candidate for candidate in answer.candidates if candidate.rank == rank)
+            part = msgspec.structs.replace(answer, candidates=same)
+            order += preference(part, inflight=inflight, session=session, prefix=prefix, region=region)
+        return order
     candidates = answer.candidates
     if len(candidates) == 1:
         return [candidate for candidate in candidates if candidate.weight > 0]

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from streamkit.ops import catalog
-from streamkit.ops.http_client import HttpClient, HttpError
+from streamkit.ops.http_client import Headers, HttpClient, HttpError
 from streamkit.ops.metrics import Metrics
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.route import RouteAnswer, RouteRequest
@@ -49,25 +49,38 @@ class Routes:
         url: control's base address.
         timeout_ms: longest wait for an answer.
         metrics: where look-ups are counted, by source.
+        headers: sent with every question.
     """
 
-    def __init__(self, http: HttpClient, url: str, *, timeout_ms: int, metrics: Metrics) -> None:
+    def __init__(
+        self, http: HttpClient, url: str, *, timeout_ms: int, metrics: Metrics, headers: Headers = ()
+    ) -> None:
         self._http = http
         self._url = url.rstrip("/") + "/v1/route"
         self._timeout_ms = timeout_ms
+        self._headers = headers
         self._entries: dict[RouteRequest, _Entry] = {}
         self._sheds: dict[RouteRequest, _Entry] = {}
         #: By epoch too: whoever asks after a change must not join a question from before it.
         self._asking: dict[tuple[RouteRequest, int], asyncio.Task[RouteAnswer]] = {}
         self._epoch = 0
+        self._changed_at = 0
+        #: What control last said that was no answer; told once.
+        self._refused = ""
         self._cached = metrics.counter(catalog.ROUTES, "cache")
         self._asked = metrics.counter(catalog.ROUTES, "control")
         self._stale = metrics.counter(catalog.ROUTES, "stale")
         self._failed = metrics.counter(catalog.ROUTES, "none")
 
-    def changed(self) -> None:
-        """Control's state is not what cached answers were made from."""
-        self._epoch += 1
+    def changed(self, at: int = 0) -> None:
+        """Control's state is not what cached answers were made from.
+
+        Args:
+            at: by control's count, when something changed that they depend on; 0 = it does not say.
+        """
+        if not at or at != self._changed_at:
+            self._epoch += 1
+        self._changed_at = at
 
     def cached(self, request: RouteRequest) -> RouteAnswer | None:
         """Return an answer that may be used without waiting, or None."""
@@ -123,7 +136,9 @@ class Routes:
     async def _fetch(self, request: RouteRequest, epoch: int) -> RouteAnswer:
         try:
             payload = msgspec.to_builtins(request)
-            response = await self._http.post_json(self._url, payload, timeout_ms=self._timeout_ms)
+            response = await self._http.post_json(
+                self._url, payload, timeout_ms=self._timeout_ms, headers=self._headers
+            )
             if response.status != 200:
                 raise HttpError("status", f"{self._url} answered {response.status}")
             try:
@@ -131,14 +146,22 @@ class Routes:
             except (msgspec.DecodeError, msgspec.ValidationError) as exc:
                 raise HttpError("body", f"{self._url} answered what is no route: {exc}") from exc
             self._keep(request, _Entry(answer, epoch))
-        except HttpError:
+        except HttpError as exc:
+            self._tell(exc)
             if (entry := self._entries.get(request)) is not None:
                 entry.silent = True
             raise
         else:
+            self._refused = ""
             return answer
         finally:
             self._asking.pop((request, epoch), None)
+
+    def _tell(self, error: HttpError) -> None:
+        """Log a control that answers, and not as it should: an older one, or none; its silence is told already."""
+        if error.reason in ("status", "body") and error.detail != self._refused:
+            self._refused = error.detail
+            _LOG.warning("no route: %s; is control as new as this edge?", error.detail)
 
     def _keep(self, request: RouteRequest, entry: _Entry) -> None:
         if entry.answer.shed is None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamkit.ops.http_client import HttpClient, HttpError
+from streamkit.ops.http_client import Headers, HttpClient, HttpError
 from streamkit.wire.state import EdgeReport, Snapshot, SyncRequest
 
 __all__ = ["HttpStateSource", "StateSource"]
@@ -36,6 +36,10 @@ class StateSource(Protocol):
     def age_ms(self) -> float | None:
         """Milliseconds since control was last heard; None = never."""
 
+    @property
+    def away(self) -> bool:
+        """Control was not heard when it was asked last, so what is not in the snapshot may be there all the same."""
+
 
 class HttpStateSource:
     """Long-polls `POST /v1/sync`.
@@ -46,6 +50,7 @@ class HttpStateSource:
         report: makes the edge's own report for each poll.
         wait_ms: how long control may hold a poll without news.
         on_change: called with each new snapshot.
+        headers: sent with every poll.
     """
 
     def __init__(
@@ -56,11 +61,13 @@ class HttpStateSource:
         report: Callable[[], EdgeReport],
         wait_ms: int,
         on_change: Callable[[Snapshot], None],
+        headers: Headers = (),
     ) -> None:
         self._http = http
         self._url = url.rstrip("/") + "/v1/sync"
         self._report = report
         self._wait_ms = wait_ms
+        self._headers = headers
         self._on_change = on_change
         self._snapshot: Snapshot | None = None
         self._heard_at: float | None = None
@@ -75,6 +82,11 @@ class HttpStateSource:
     def age_ms(self) -> float | None:
         """Milliseconds since control was last heard; None = never."""
         return None if self._heard_at is None else (monotonic() - self._heard_at) * 1000
+
+    @property
+    def away(self) -> bool:
+        """Control was not heard when it was asked last."""
+        return self._snapshot is None or self._failures > 0
 
     async def run(self) -> None:
         """Poll for ever; failures are logged once for each outage."""
@@ -102,7 +114,9 @@ class HttpStateSource:
             edge=self._report(), after=known.header.sequence if known else 0, wait_ms=self._wait_ms if known else 0
         )
         payload = msgspec.to_builtins(request)
-        response = await self._http.post_json(self._url, payload, timeout_ms=self._wait_ms + 2_000)
+        response = await self._http.post_json(
+            self._url, payload, timeout_ms=self._wait_ms + 2_000, headers=self._headers
+        )
         if response.status != 200:
             raise HttpError("status", f"{self._url} answered {response.status}")
         snapshot = msgspec.json.decode(response.body, type=Snapshot)

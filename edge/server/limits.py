@@ -1,10 +1,10 @@
-"""Bounds of one client connection."""
+"""Bounds of one client connection: as HTTP, and as WebSocket."""
 
 from __future__ import annotations
 
 import msgspec
 
-__all__ = ["ServerLimits"]
+__all__ = ["ServerLimits", "SocketLimits"]
 
 
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,3 +21,18 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     notsent_bytes: int
     #: `TCP_USER_TIMEOUT`: unacknowledged for so long = gone.
     user_timeout_ms: int
+
+
+class SocketLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client of one WebSocket may send, and how long it may be silent."""
+
+    #: Largest message, its fragments together.
+    max_message_bytes: int
+    #: Frames a second, pings and fragments included; twice as many in a burst.
+    frames_per_s: float
+    #: A message must be whole so long after its first byte.
+    message_s: float
+    #: Silence of the client after which it is pinged.
+    ping_s: float
+    #: And how long it may go on being silent then.
+    pong_s: float

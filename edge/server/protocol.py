@@ -9,13 +9,13 @@ Changes against `uvicorn.protocols.http.httptools_impl` 0.54.0 (pinned; tests/in
 - header bytes, and the time for headers and body, are bounded; no timer runs while the client waits for us;
 - refusals are OpenAI envelopes, and a close never overtakes them as a reset: our half is closed first, and what the
   client still sends is read and dropped for a while (RFC 9112 §9.6);
-- a request that offers an upgrade keeps its body (Java's HttpClient offers h2c with every first request).
+- every answer, refusals too, carries what pages of other origins need to read it;
+- a request that offers an upgrade keeps its body, and one for WebSocket brings an `Upgrade` to the application.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +24,15 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from edge.protocol.cors import Cors
 from edge.server.cycle import Cycle
 from edge.server.limits import ServerLimits
+from edge.server.linger import Linger
+from edge.server.patience import Patience, Phase
 from edge.server.refusal import name_of, refusal_of, unreadable, written
-from edge.server.sockets import cut, tune
-from edge.server.upgrade import WEBSOCKET, offered, refuse_websocket, replayed
+from edge.server.sockets import cut, leave, lost_by, tune, unread
+from edge.server.tls_writer import writer_of
+from edge.server.upgrade import UPGRADE, WEBSOCKET, Upgrade, offered, replayed
 from edge.server.writer import EXTENSION, Writer
 from streamkit.wire.errors import Code, HeadraceError
 
@@ -39,23 +43,16 @@ __all__ = ["EdgeProtocol", "ServerLimits", "protocol_class"]
 
 #: Whole requests parsed out of one read behind the one that is being answered.
 _MAX_PIPELINED: Final = 32
-#: After a refusal: how long a client may be silent, and how long it may go on sending, before we close.
-_LINGER_QUIET_S: Final = 2.0
-_LINGER_S: Final = 30.0
-
-
-class _Phase(enum.Enum):
-    """Where the parser is."""
-
-    BETWEEN = "between"  #: no byte of a request is here
-    HEADERS = "headers"
-    BODY = "body"
+#: A drain waits so long for the first bytes of a request that may have been on its way when it began.
+_LATE_S: Final = 0.25
+_CLOSE: Final = (b"connection", b"close")
 
 
 class EdgeProtocol(HttpToolsProtocol):
-    """One client connection. Make the class with `protocol_class`, which sets `limits`."""
+    """One client connection. Make the class with `protocol_class`, which sets `limits` and `cors`."""
 
     limits: ServerLimits
+    cors: Cors
 
     def __init__(
         self,
@@ -67,25 +64,27 @@ class EdgeProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._running: Cycle | None = None
         self._writer: Writer | None = None
-        self._phase = _Phase.BETWEEN
-        self._header_bytes = 0
+        self._patience = Patience(self.limits, self.loop, self._too_slow)
         #: Bytes fed since the parser last gave anything back: what it may be holding.
         self._held_bytes = 0
         self._moved = False
         self._behind = bytearray()
         #: Nothing more is parsed; what comes is counted and dropped.
         self._deaf = False
-        self._dropped = 0
         #: A refusal that waits for the answers before it.
         self._owed: HeadraceError | None = None
         self._replay = b""
         self._replaying = False
-        self._deadline: asyncio.TimerHandle | None = None
+        #: It has brought a request, at some time.
+        self._asked = False
+        #: The service drains: what is answered from now on is the connection's last.
+        self._leaving = False
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._end = Linger(transport, self.loop)
         limits = self.limits
         transport.set_write_buffer_limits(high=limits.write_high_bytes, low=limits.write_high_bytes // 4)
         sock: socket.socket | None = transport.get_extra_info("socket")
@@ -94,7 +93,10 @@ class EdgeProtocol(HttpToolsProtocol):
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self._patience.close()
+        self._end.stop()
+        if self._writer is not None:
+            self._writer.cause = lost_by(exc)
         self._gone()
         for cycle, _ in self.pipeline:
             cycle.on_response = _nothing  # it never ran, and would hold us
@@ -130,11 +132,19 @@ class EdgeProtocol(HttpToolsProtocol):
 
     # uvicorn
 
+    def _leave(self) -> None:
+        if self._running is None and not self.transport.is_closing():
+            leave(self.transport, self.loop)
+
     def shutdown(self) -> None:
-        if self._running is None:
-            self.transport.close()
-        else:
+        self._leaving = True
+        if self._running is not None:
             self._running.keep_alive = False
+        elif self._asked and self._patience.phase is Phase.BETWEEN and not unread(self.transport):
+            self._leave()
+        else:
+            # A request is here and not read, or half of it, or on its way behind the connection that was just opened.
+            self.loop.call_later(_LATE_S, self._leave)
 
     def on_response_complete(self) -> None:
         cycle, self._running = self._running, None
@@ -149,7 +159,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._refuse(self._owed)
         else:
             super().on_response_complete()
-            if self._behind or self._phase is not _Phase.BETWEEN:
+            if self._behind or self._patience.phase is not Phase.BETWEEN:
                 self._unset_keepalive_if_required()
                 self._arm()
             if self._behind:
@@ -161,20 +171,19 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._replaying:
             return
         super().on_message_begin()
-        self._phase = _Phase.HEADERS
-        self._header_bytes = 0
-        self._moved = True
+        self._patience.begin_headers()
+        self._moved = self._asked = True
         self._arm()
 
     def on_url(self, url: bytes) -> None:
         if not self._replaying:
-            self._count_header(len(url))
+            self._patience.count_header(len(url))
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._replaying:
-            self._count_header(len(name) + len(value) + 4)
-            if self._phase is _Phase.HEADERS:  # trailers are nobody's
+            self._patience.count_header(len(name) + len(value) + 4)
+            if self._patience.phase is Phase.HEADERS:  # trailers are nobody's
                 super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -188,12 +197,13 @@ class EdgeProtocol(HttpToolsProtocol):
             raise HeadraceError(Code.INVALID_REQUEST, "The request's target has no path.")
         if self.parser.should_upgrade():
             if offered(self.headers) == WEBSOCKET:
-                self.scope["extensions"] = {"headrace.websocket": {}}
+                self.scope["extensions"] = {UPGRADE: Upgrade(self, self.url)}  # type: ignore[dict-item]
             else:
                 self._replay = replayed(self.headers)
-        self._phase = _Phase.BODY
+        self._patience.phase = Phase.BODY
         self._moved = True
         super().on_headers_complete()
+        self.cycle.keep_alive &= UPGRADE not in self.scope.get("extensions", {})  # what follows would be no HTTP
         if version == "1.0":
             self.cycle.waiting_for_100_continue = False
         self._arm()
@@ -205,9 +215,9 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._replaying or self._replay:
             return
-        self._phase = _Phase.BETWEEN
+        self._patience.phase = Phase.BETWEEN
         self._moved = True
-        self._disarm()
+        self._patience.disarm()
         super().on_message_complete()
 
     # Requests and their answers
@@ -215,12 +225,10 @@ class EdgeProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # uvicorn names its cycle's class in the middle of a long method; the instance has no slots.
         cycle.__class__ = Cycle
-        writer = Writer(self.transport, chunked=cycle.scope["http_version"] != "1.0", paused=self.flow.write_paused)
-        extensions: dict[str, Any] = dict(cycle.scope.get("extensions") or {})
-        if "headrace.websocket" in extensions:
-            app = refuse_websocket
-        extensions[EXTENSION] = writer
-        cycle.scope["extensions"] = extensions
+        last = (_CLOSE,) if self._leaving else ()
+        cycle.default_headers = [*cycle.default_headers, *last, *self.cors.headers(cycle.scope["headers"])]
+        writer = writer_of(self.transport, cycle.scope["http_version"], paused=self.flow.write_paused)
+        cycle.scope["extensions"] = {**cycle.scope.get("extensions", {}), EXTENSION: writer}  # type: ignore[dict-item]
         self._running = cycle  # type: ignore[assignment]
         self._writer = writer
         super()._start_asgi_task(cycle, app)
@@ -240,6 +248,18 @@ class EdgeProtocol(HttpToolsProtocol):
         if writer is not None:
             writer.disconnected()
 
+    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Leave the connection to another protocol; return what came behind the request."""
+        self.cycle.on_response = _nothing
+        self._gone()  # uvicorn expects no answer any more
+        self._patience.close()
+        self.cycle = None  # type: ignore[assignment]
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        self.connections.add(protocol)  # type: ignore[arg-type]
+        self.transport.set_protocol(protocol)
+        return bytes(self._behind)
+
     # What comes in
 
     def _parse(self, data: bytes) -> None:
@@ -258,16 +278,16 @@ class EdgeProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
         self._held_bytes = 0 if self._moved else self._held_bytes + len(data)
         if self._held_bytes > self.limits.max_header_bytes:
-            self._reject(self._too_large())
-        elif self._deadline is None:
+            self._reject(self._patience.too_large())
+        elif not self._patience.armed:
             self._arm()
 
     def _feed(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if "headrace.websocket" in (self.scope.get("extensions") or {}):
-                self._deaf = True
+            if UPGRADE in self.scope.get("extensions", {}):
+                self._behind += data[upgrade.args[0] :]
                 return
             # httptools takes the message for finished and its body for another protocol's.
             self.parser = httptools.HttpRequestParser(self)
@@ -279,16 +299,6 @@ class EdgeProtocol(HttpToolsProtocol):
                 self._replaying = False
             if rest := data[upgrade.args[0] :]:
                 self._feed(rest)
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > self.limits.max_header_bytes:
-            raise self._too_large()
-
-    def _too_large(self) -> HeadraceError:
-        limit = self.limits.max_header_bytes
-        text = f"The request's headers are larger than max_header_bytes = {limit}."
-        return HeadraceError(Code.HEADERS_TOO_LARGE, text)
 
     def _keep(self, data: bytes) -> None:
         self._behind += data
@@ -303,39 +313,31 @@ class EdgeProtocol(HttpToolsProtocol):
             self._parse(data)
 
     def _drop(self, data: bytes) -> None:
-        self._dropped += len(data)
-        if self._running is not None and self._dropped > self.limits.max_pipelined_bytes:
+        self._end.dropped_bytes += len(data)
+        if self._running is not None and self._end.dropped_bytes > self.limits.max_pipelined_bytes:
             cut(self.transport)
 
     # Deadlines and endings
 
     def _arm(self) -> None:
         """Give the client its time for what we wait for; none runs while the client waits for us."""
-        self._disarm()
-        if not self._answering():
-            seconds = self.limits.body_s if self._phase is _Phase.BODY else self.limits.header_s
-            self._deadline = self.loop.call_later(seconds, self._too_slow)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        if self._answering():
+            self._patience.disarm()
+        else:
+            self._patience.arm()
 
     def _too_slow(self) -> None:
-        self._deadline = None
-        if self._phase is _Phase.BETWEEN:
+        if self._patience.phase is Phase.BETWEEN:
             self.transport.close()  # nothing was asked: nothing to answer
-            return
-        seconds = self.limits.body_s if self._phase is _Phase.BODY else self.limits.header_s
-        text = f"The request's {self._phase.value} took longer than {seconds:g} s."
-        self._refuse(HeadraceError(Code.REQUEST_TIMEOUT, text))
+        else:
+            self._refuse(self._patience.too_slow())
 
     def _reject(self, error: HeadraceError) -> None:
         """Refuse what was just read, after the answers that are owed for what came before it."""
         self._deaf = True
         if self._answering():
             self._owed = error
-            if self._phase is _Phase.BODY and self.pipeline:
+            if self._patience.phase is Phase.BODY and self.pipeline:
                 cycle, _ = self.pipeline.popleft()  # the one at fault will never be whole
                 cycle.on_response = _nothing
         else:
@@ -349,38 +351,28 @@ class EdgeProtocol(HttpToolsProtocol):
             # Bytes of a refusal in the middle of another answer would corrupt it.
             cut(self.transport)
             return
-        name = name_of(self.headers) if self._phase is _Phase.BODY else b""
+        name = name_of(self.headers) if self._patience.phase is Phase.BODY else b""
         self._gone()
-        self.transport.write(written(error, self.server_state.default_headers, name))
+        defaults = (*self.server_state.default_headers, *self.cors.headers(self.headers or ()))
+        self.transport.write(written(error, defaults, name))
         self._close(unread=True)
 
     def _close(self, *, unread: bool) -> None:
         """Close after what was written; `unread`: the client may still be sending."""
-        self._disarm()
+        self._patience.disarm()
         self._unset_keepalive_if_required()
         if not unread:
             self.transport.close()
             return
         self._deaf = True
-        self._dropped = 0
         self._behind.clear()
         self.flow.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self._linger(self.loop.time() + _LINGER_S)
-
-    def _linger(self, until: float, seen: int = -1) -> None:
-        """Drop what comes while it comes; a client that has read our end closes long before."""
-        self._deadline = None
-        if seen == self._dropped or self.loop.time() > until:
-            self.transport.close()
-        else:
-            self._deadline = self.loop.call_later(_LINGER_QUIET_S, self._linger, until, self._dropped)
+        self._end.begin()
 
 
-def protocol_class(limits: ServerLimits) -> type[EdgeProtocol]:
-    """Return the protocol class to give to uvicorn's `http=`, with these limits."""
-    return type("EdgeProtocol", (EdgeProtocol,), {"limits": limits})
+def protocol_class(limits: ServerLimits, cors: Cors | None = None) -> type[EdgeProtocol]:
+    """Return the protocol class to give to uvicorn's `http=`, with these limits and headers for other origins."""
+    return type("EdgeProtocol", (EdgeProtocol,), {"limits": limits, "cors": cors or Cors()})
 
 
 def _nothing() -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import socket
 import struct
 import sys
 from typing import Final
 
-__all__ = ["cut", "keep_alive", "tune"]
+__all__ = ["cut", "keep_alive", "leave", "lost_by", "tune", "unread", "unsent"]
 
+_GOODBYE_S: Final = 1.0
 _RESET: Final = struct.pack("ii", 1, 0)
+#: Linux: bytes in the socket's send queue that the peer has not acknowledged (tcp(7), SIOCOUTQ).
+_SIOCOUTQ: Final = 0x5411
+#: Linux: bytes that came and were not read (tcp(7), SIOCINQ).
+_SIOCINQ: Final = 0x541B
+_SILENT: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 def tune(sock: socket.socket, *, user_timeout_ms: int, notsent_bytes: int) -> None:
@@ -44,6 +52,39 @@ def keep_alive(within_ms: int) -> tuple[int, int, int]:
     interval_s = max(1, min(within_ms // 6_000, 32_767))
     probes = min(max(1, -(-(within_ms // 1_000 - idle_s) // interval_s)), 127)
     return idle_s, interval_s, probes
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Return bytes that the client's kernel has not acknowledged: ours and those in the socket's send queue."""
+    return transport.get_write_buffer_size() + _in_kernel(transport, _SIOCOUTQ)
+
+
+def unread(transport: asyncio.Transport) -> int:
+    """Return bytes that the kernel has for us and that we have not read yet."""
+    return _in_kernel(transport, _SIOCINQ)
+
+
+def _in_kernel(transport: asyncio.Transport, question: int) -> int:
+    sock = transport.get_extra_info("socket")
+    # uvloop's socket keeps its number after the close, when it may be another's.
+    if sock is None or transport.is_closing() or sock.fileno() < 0:
+        return 0
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), question, b"\0" * 4))[0])
+
+
+def lost_by(exc: Exception | None) -> str:
+    """Return how a client was lost, by what `connection_lost` was told: `silent` = the kernel gave it up."""
+    return "silent" if isinstance(exc, OSError) and exc.errno in _SILENT else "client"
+
+
+def leave(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Close an idle connection, without waiting for the client's own goodbye.
+
+    TLS would wait for it for half a minute, and a pool that keeps idle connections never looks.
+    """
+    transport.close()
+    if transport.get_extra_info("ssl_object") is not None:
+        loop.call_later(_GOODBYE_S, transport.abort)
 
 
 def cut(transport: asyncio.Transport) -> None:

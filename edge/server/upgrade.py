@@ -1,17 +1,29 @@
-"""Requests that offer another protocol: WebSocket is refused in clear words, any other offer is passed over."""
+"""Requests that offer another protocol: WebSocket may be accepted, any other offer is passed over.
+
+(Java's HttpClient offers h2c with every first request.)
+
+An offer of WebSocket puts an `Upgrade` into `scope["extensions"]["headrace.websocket"]`. The application judges the
+request as any other (path, key, origin) and refuses it by an ordinary answer, or calls `accept`, which answers 101
+and hands the connection over (docs/adr/0010-websocket.md).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import weakref
+from typing import TYPE_CHECKING, Any, Final
 
-from edge.server.refusal import Headers, name_of, refusal_headers
+from edge.server.limits import SocketLimits
+from edge.server.refusal import Headers
+from streamkit.flow.budget import Account
 from streamkit.wire.errors import Code, HeadraceError
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+    from edge.server.protocol import EdgeProtocol
+    from edge.server.websocket import WebSocket
 
-__all__ = ["WEBSOCKET", "offered", "refuse_websocket", "replayed"]
+__all__ = ["UPGRADE", "WEBSOCKET", "Upgrade", "offered", "replayed"]
 
+UPGRADE: Final = "headrace.websocket"
 WEBSOCKET: Final = b"websocket"
 
 
@@ -31,13 +43,54 @@ def replayed(headers: Headers) -> bytes:
     return b""
 
 
-async def refuse_websocket(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    """Answer a WebSocket handshake; the application has no such transport."""
-    if scope["type"] != "http":
-        raise RuntimeError("only HTTP requests come here")
-    text = 'WebSocket is not served here; stream with POST /v1/chat/completions and "stream": true.'
-    error = HeadraceError(Code.INVALID_REQUEST, text, param="Upgrade")
-    body = error.envelope()
-    headers = refusal_headers(error, body, name_of(scope["headers"]))
-    await send({"type": "http.response.start", "status": error.wire.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body, "more_body": False})
+class Upgrade:
+    """A client's offer to speak WebSocket.
+
+    Args:
+        http: the connection.
+        target: the request's target.
+    """
+
+    def __init__(self, http: EdgeProtocol, target: bytes) -> None:
+        self._http = weakref.ref(http)
+        self._target = target
+
+    def accept(
+        self,
+        scope: Any,
+        limits: SocketLimits,
+        account: Account,
+        *,
+        subprotocol: str | None = None,
+        headers: Headers = (),
+    ) -> WebSocket:
+        """Answer 101 and return the open socket; the request needs no other answer.
+
+        Args:
+            scope: the request's.
+            limits: of the socket.
+            account: charged with what is held of messages that are not whole.
+            subprotocol: the one chosen among those that the client offered.
+            headers: added to the answer.
+
+        Raises:
+            HeadraceError: INVALID_REQUEST; the handshake is not what RFC 6455 asks for.
+        """
+        # Only now: an edge that never sees a WebSocket does not load the library.
+        from edge.server.handshake import shake_hands  # noqa: PLC0415
+        from edge.server.websocket import WebSocket  # noqa: PLC0415
+
+        http = self._http()
+        if http is None or http.transport.is_closing():
+            raise HeadraceError(Code.INVALID_REQUEST, "The connection is not there any more.")
+        state, answer = shake_hands(
+            scope,
+            self._target,
+            max_message_bytes=limits.max_message_bytes,
+            subprotocol=subprotocol,
+            extra=headers,
+        )
+        paused, home = http.flow.write_paused, http.connections
+        socket = WebSocket(http.transport, state, limits, account, paused=paused, home=home)
+        socket.begin(answer, http.hand_over(socket))
+        return socket

@@ -8,18 +8,14 @@ or an await for each (docs/adr/0003-writer-extension.md).
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import struct
 from collections.abc import Callable
 from typing import Final
 
-from edge.server.sockets import cut
+from edge.server.sockets import cut, unsent
 
 __all__ = ["EXTENSION", "Writer"]
 
 EXTENSION: Final = "headrace.writer"
-#: Linux: bytes in the socket's send queue that the peer has not acknowledged (tcp(7), SIOCOUTQ).
-_SIOCOUTQ: Final = 0x5411
 
 
 class Writer:
@@ -31,7 +27,7 @@ class Writer:
         paused: the transport is over its high mark already, from an answer before.
     """
 
-    __slots__ = ("_chunked", "_paused", "_transport", "gone", "on_disconnect", "on_pause", "on_resume")
+    __slots__ = ("_chunked", "_paused", "_transport", "cause", "gone", "on_disconnect", "on_pause", "on_resume")
 
     def __init__(self, transport: asyncio.Transport, *, chunked: bool, paused: bool = False) -> None:
         self._transport: asyncio.Transport | None = transport
@@ -39,6 +35,8 @@ class Writer:
         self._paused = paused
         #: The client closed its connection or its half of it.
         self.gone = False
+        #: And how it was lost.
+        self.cause = "client"
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
         self.on_disconnect: Callable[[], None] | None = None
@@ -66,15 +64,7 @@ class Writer:
     @property
     def unsent_bytes(self) -> int:
         """Bytes that the client's kernel has not acknowledged: ours and those in the socket's send queue."""
-        if self._transport is None:
-            return 0
-        queued = self._transport.get_write_buffer_size()
-        sock = self._transport.get_extra_info("socket")
-        # uvloop's socket keeps its number after the close, when it may be another's.
-        if sock is None or self._transport.is_closing() or sock.fileno() < 0:
-            return queued
-        (in_kernel,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0" * 4))
-        return queued + int(in_kernel)
+        return unsent(self._transport) if self._transport is not None else 0
 
     def abort(self) -> None:
         """Cut the connection by a reset, and drop all that is unsent, in the kernel too."""

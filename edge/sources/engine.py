@@ -1,4 +1,4 @@
-"""The source for engines that speak the OpenAI wire format: a connection per stream."""
+"""The source for engines behind HTTP: a connection per stream, in OpenAI's format or in a dialect of their own."""
 
 from __future__ import annotations
 
@@ -6,39 +6,43 @@ import asyncio
 import logging
 from typing import Final
 
+import msgspec
+
+from edge.protocol.malformed import MalformedError
+from edge.sources.answer_body import AnswerBody
 from edge.sources.connection import Connection, Head
+from edge.sources.dialect import Dialect, Dialects, Splitter, openai
 from edge.sources.pool import ConnectError, Pool
+from edge.sources.refused import Refused
 from edge.streams.contracts import Ending, Outcome, Sink, UpstreamRequest
 from edge.streams.quiet import Quiet
 from streamkit.flow.budget import Account
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.route import Candidate
-from streamkit.wire.sse import CONTENT_TYPE, EventSplitter, EventTooLargeError
+from streamkit.wire.sse import EventTooLargeError
 
 __all__ = ["EngineLimits", "EngineSource"]
 
 _LOG = logging.getLogger("headrace.edge.sources")
-#: How much of a refusal's body is worth keeping.
-_REFUSAL_BYTES: Final = 64 * 1024
 #: An engine that goes on after a close is waited for no longer than this.
 _LINGER_S: Final = 600.0
 
 
-class EngineLimits:
+class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what an engine may send, in bytes."""
 
-    __slots__ = ("max_event_bytes", "max_response_bytes")
-
-    def __init__(self, *, max_event_bytes: int, max_response_bytes: int) -> None:
-        self.max_event_bytes = max_event_bytes
-        self.max_response_bytes = max_response_bytes
+    max_event_bytes: int
+    max_response_bytes: int
 
 
 class EngineSource:
     """Opens upstreams to one backend, each on a connection of its own."""
 
-    def __init__(self, candidate: Candidate, pool: Pool, limits: EngineLimits, answers: Account) -> None:
+    def __init__(
+        self, candidate: Candidate, pool: Pool, limits: EngineLimits, answers: Account, dialect: Dialects = openai
+    ) -> None:
         self._candidate = candidate
+        self._dialect = dialect
         self._pool = pool
         self._limits = limits
         self._answers = answers
@@ -46,27 +50,31 @@ class EngineSource:
             b"authorization: Bearer %b\r\n" % candidate.api_key.encode() if candidate.api_key else b""
         )
 
-    def open(self, request: UpstreamRequest, sink: Sink) -> Exchange:
+    def open(self, request: UpstreamRequest, sink: Sink) -> Exchange | Refused:
         """Begin an attempt; see `Source.open`."""
-        exchange = Exchange(sink, request, self._candidate, self._limits, self._answers, head=self._head(request))
-        connection = self._pool.take()
-        if connection is not None:
+        try:
+            dialect = self._dialect(request)
+        except HeadraceError as error:
+            return Refused(sink, error)
+        head = self._head(request, dialect)
+        exchange = Exchange(sink, request, dialect, self._candidate, self._limits, self._answers, head=head)
+        if (connection := self._pool.take()) is not None:
             exchange.begin(connection)
         else:
             exchange.connect(self._pool)
         return exchange
 
-    def _head(self, request: UpstreamRequest) -> bytes:
+    def _head(self, request: UpstreamRequest, dialect: Dialect) -> bytes:
         extra = b"".join(b"%b: %b\r\n" % header for header in request.headers)
         return (
             b"POST %b%b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
             b"accept: %b\r\n%b%b\r\n"
             % (
                 self._pool.prefix,
-                request.path,
+                dialect.path,
                 self._pool.authority,
-                len(request.body),
-                CONTENT_TYPE if request.stream else b"application/json",
+                len(dialect.body),
+                dialect.stream_type if request.stream else b"application/json",
                 self._authorization,
                 extra,
             )
@@ -77,14 +85,13 @@ class Exchange:
     """One request and its response: the `Attempt` that `EngineSource.open` returns."""
 
     __slots__ = (
-        "_answers",
         "_body",
-        "_body_bytes",
         "_cancelled",
         "_cancels_on_close",
         "_connecting",
         "_connection",
         "_content_type",
+        "_dialect",
         "_error",
         "_head",
         "_limits",
@@ -102,6 +109,7 @@ class Exchange:
         self,
         sink: Sink,
         request: UpstreamRequest,
+        dialect: Dialect,
         candidate: Candidate,
         limits: EngineLimits,
         answers: Account,
@@ -112,15 +120,14 @@ class Exchange:
         self._name = candidate.backend
         self._sink: Sink | None = sink
         self._request: UpstreamRequest | None = request
+        self._dialect = dialect
         self._limits = limits
-        self._answers = answers
         self._head = head
         self._cancels_on_close = cancels.stream if request.stream else cancels.nonstream
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
-        self._splitter: EventSplitter | None = None
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._splitter: Splitter | None = None
+        self._body = AnswerBody(candidate.backend, limits.max_response_bytes, answers)
         self._status = 0
         self._content_type = b""
         self._error: HeadraceError | None = None
@@ -155,7 +162,7 @@ class Exchange:
                 self._connection.abort()
             else:
                 self._splitter = None
-                self._drop_body()
+                self._body.drop()
                 self._connection.resume()
                 self._linger = Quiet(asyncio.get_running_loop(), _LINGER_S, self._connection.abort)
 
@@ -192,9 +199,9 @@ class Exchange:
         self._connection = connection
         self._reused = connection.used > 0
         if request.stream:
-            self._splitter = EventSplitter(self._limits.max_event_bytes, one_choice=request.one_choice)
+            self._splitter = self._dialect.splitter(self._limits.max_event_bytes)
         self._sink.sent()
-        connection.begin(self, self._head, request.body)
+        connection.begin(self, self._head, self._dialect.body)
         self._head = b""
         if self._paused:
             connection.pause()
@@ -205,7 +212,8 @@ class Exchange:
         """Decide how the body is read: as events, or whole."""
         self._status = head.status
         self._content_type = head.content_type
-        events = head.status == 200 and head.content_type[: len(CONTENT_TYPE)].lower() == CONTENT_TYPE
+        kind = self._dialect.stream_type
+        events = head.status == 200 and head.content_type[: len(kind)].lower() == kind
         if self._splitter is not None and not events:
             self._splitter = None
 
@@ -218,10 +226,18 @@ class Exchange:
             except EventTooLargeError as exc:
                 self._fail(HeadraceError(Code.EVENT_TOO_LARGE, f"The backend {self._name} sent too much: {exc}."))
                 return
+            except MalformedError as exc:
+                if exc.before is not None and self._sink is not None:
+                    self._sink.feed(exc.before)
+                self._fail(self._malformed(exc))
+                return
             if batch is not None and self._sink is not None:
                 self._sink.feed(batch)
         elif not self._cancelled:
-            self._collect(data)
+            try:
+                self._body.add(data, refusal=self._status >= 400)
+            except HeadraceError as error:
+                self._fail(error)
 
     def on_complete(self) -> None:
         """The response ended as HTTP says it must."""
@@ -229,10 +245,8 @@ class Exchange:
         if self._error is not None:
             # Refused by a bound of ours in the very read that ended it: no whole answer was kept.
             self._end(Ending.BROKEN)
-        elif self._splitter is not None:
-            self._end(Ending.END)
         else:
-            self._end(Ending.ANSWER)
+            self._end(Ending.END if self._splitter is not None else Ending.ANSWER)
 
     def on_broken(self, reason: str) -> None:
         """The connection failed before the end."""
@@ -245,32 +259,13 @@ class Exchange:
 
     # Inside
 
-    def _collect(self, data: bytes) -> None:
-        """Keep a piece of a whole answer, within its bound and the process's budget."""
-        limit = self._limits.max_response_bytes if self._status < 400 else _REFUSAL_BYTES
-        if self._status >= 400:
-            data = data[: limit - self._body_bytes]  # the beginning of a refusal is enough
-        size = len(data)
-        if self._body_bytes + size > limit:
-            text = f"The answer of the backend {self._name} is larger than max_response_bytes = {limit}."
-            self._fail(HeadraceError(Code.BACKEND_ERROR, text))
-        elif not self._answers.reserve(size):
-            self._fail(
-                HeadraceError(Code.OUT_OF_MEMORY, "The gateway's memory budget is used up. Try again shortly.")
-            )
-        else:
-            self._body_bytes += size
-            self._body.append(data)
-
-    def _drop_body(self) -> None:
-        self._answers.release(self._body_bytes)
-        self._body_bytes = 0
-        self._body.clear()
+    def _malformed(self, exc: MalformedError) -> HeadraceError:
+        return HeadraceError(Code.STREAM_BROKEN, f"The answer of the backend {self._name} is malformed: {exc}.")
 
     def _fail(self, error: HeadraceError) -> None:
         self._error = error
         self._splitter = None
-        self._drop_body()
+        self._body.drop()
         if self._connection is not None:
             self._connection.abort()
 
@@ -280,20 +275,26 @@ class Exchange:
             self._linger.stop()
             self._linger = None
         if sink is None:
-            self._drop_body()
+            self._body.drop()
             return
         if self._cancelled:
             ending = Ending.CANCELLED
+        status, body = self._status, b""
+        if ending is Ending.ANSWER:
+            try:
+                status, body = self._dialect.whole(status, self._body.joined())
+            except MalformedError as exc:
+                ending, self._error = Ending.BROKEN, self._malformed(exc)
         broken = ending is Ending.BROKEN
         sink.end(
             Outcome(
                 ending=ending,
-                status=self._status,
+                status=status,
                 content_type=self._content_type,
-                body=b"".join(self._body) if ending is Ending.ANSWER else b"",
+                body=body,
                 error=self._error if broken else None,
                 stale=stale and broken,
             )
         )
         self._splitter = None
-        self._drop_body()
+        self._body.drop()

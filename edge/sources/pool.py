@@ -41,17 +41,21 @@ class Pool:
     """Connections to one address.
 
     Args:
-        url: `http://host:port[/prefix]`.
+        url: `http://host:port[/prefix]`, or `unix:/path`.
         settings: limits.
+        tls: for `https`; the system's authorities when left out.
     """
 
-    def __init__(self, url: str, settings: PoolSettings) -> None:
+    def __init__(self, url: str, settings: PoolSettings, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.prefix = parts.path.rstrip("/").encode()
         self.authority = parts.netloc.rpartition("@")[2].encode()
-        self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
+        self._path = url.removeprefix("unix:") if parts.scheme == "unix" else ""
+        if self._path:
+            self.prefix, self.authority = b"", b"localhost"
+        self._ssl = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._settings = settings
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._idle: list[Connection] = []
@@ -128,6 +132,10 @@ class Pool:
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
+        if self._path:
+            _, connection = await loop.create_unix_connection(lambda: Connection(self, self._buffer), self._path)
+            self._open.add(connection)
+            return connection
         errors: list[OSError] = []
         for family, address in await _resolve(loop, self.host, self.port):
             sock = socket.socket(family, socket.SOCK_STREAM)

@@ -19,7 +19,7 @@ import msgspec
 from streamkit.wire.errors import HeadraceError
 from streamkit.wire.events import Batch
 
-__all__ = ["Attempt", "Ending", "Outcome", "Outlet", "Reply", "Sink", "Source", "UpstreamRequest"]
+__all__ = ["Attempt", "Ending", "Outcome", "Outlet", "Readable", "Reply", "Sink", "Source", "UpstreamRequest"]
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +31,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     #: The request asks for one choice, so an event holds at most one finish_reason.
     one_choice: bool = True
+    #: The answer must be whole within so many seconds; for engines that can be told. None = a stream.
+    deadline_s: float | None = None
     #: Extra request headers: `X-Request-Id`, trace context, `X-Sim` for simulators.
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
@@ -57,6 +59,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: HeadraceError | None = None
     #: A pooled connection that the engine had closed before it sent a byte: one retry is free.
     stale: bool = False
+    #: Of BROKEN: the request cannot be put to this engine at all; another may take it.
+    unfit: bool = False
 
 
 class Sink(Protocol):
@@ -108,6 +112,34 @@ class Outlet(Protocol):
 
     def abort(self) -> None:
         """Drop the connection and what is unsent."""
+
+
+class Readable(Protocol):
+    """What a transport reads: a `Stream`, or a `Reading` of a resumable one.
+
+    `decided`, then `reply` if there is one, else headers and `attach` if `committed`, then `ended`; `gone` whenever
+    the client is.
+    """
+
+    @property
+    def reply(self) -> Reply | None:
+        """The whole answer of a client that is sent no stream."""
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client is owed a 200 and an event stream, even if that has ended since."""
+
+    async def decided(self) -> None:
+        """Wait until it is known what the status line says."""
+
+    def attach(self, outlet: Outlet) -> None:
+        """Let bytes flow to `outlet`."""
+
+    async def ended(self) -> None:
+        """Wait until nothing more will be written."""
+
+    def gone(self) -> None:
+        """The client closed its connection, or half of it."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,31 +1,31 @@
-"""A live stream, long because all of the client's side of a request moves one state, from its arrival to its end.
+"""A live stream: all of the client's side of a request, from its arrival to its end.
 
 The relay pushes events in at the top; bytes leave through an outlet at the bottom. The stream owns heartbeats, the
-commit deadline, the pause of a slow reader, and the one future that the request's task waits on. It knows nothing of
-backends: `upstream` is whatever attempt is to be paused.
+commit deadline and the pause of a slow reader. `upstream` is whatever attempt is to be paused.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
 
 import msgspec
 
 from edge.protocol.states import StreamEvent, StreamState, next_stream
+from edge.streams.backlog import Backlog
 from edge.streams.contracts import Attempt, Outlet, Reply
 from edge.streams.meters import StreamMeters
+from edge.streams.pace import Pace
 from edge.streams.quiet import Quiet
+from edge.streams.slow_reader import SlowReader
+from streamkit.ops.metric import GAP
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.openai import DONE
 from streamkit.wire.sse import heartbeat
 
 __all__ = ["Stream", "StreamTimings"]
-
-#: Held while headers cannot go out, because the client has not read an earlier answer on its connection.
-_BACKLOG_BYTES: Final = 64 * 1024
 
 
 class StreamTimings(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class StreamTimings(msgspec.Struct, frozen=True, kw_only=True):
     slow_reader_s: float
 
 
-class Stream:
+class Stream(Pace):
     """One request's client side.
 
     Args:
@@ -44,37 +44,14 @@ class Stream:
         streaming: an event stream; otherwise one whole `Reply`.
         timings: deadlines.
         meters: the series to count into.
+        kept: resumable: its outlet is a `Kept`.
     """
 
     __slots__ = (
-        "_backlog",
-        "_backlog_bytes",
-        "_committed",
-        "_decided",
-        "_ended",
-        "_heartbeat",
-        "_last_fed",
-        "_loop",
-        "_meters",
-        "_outlet",
-        "_paused_at",
-        "_reader",
-        "_timings",
-        "_unsent_seen",
-        "_write",
-        "began",
-        "error",
-        "events",
-        "first_event_at",
-        "longest_gap_s",
-        "on_gone",
-        "paused_s",
-        "reply",
-        "request_id",
-        "state",
-        "streaming",
-        "upstream",
-    )
+        "_backlog", "_committed", "_decided", "_ended", "_heartbeat", "_loop", "_meters", "_outlet", "_patience_s",
+        "_ping", "_timings", "_write", "began", "cause", "error", "events", "on_gone", "reply",
+        "request_id", "slow", "state", "streaming", "upstream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -84,31 +61,31 @@ class Stream:
         streaming: bool,
         timings: StreamTimings,
         meters: StreamMeters,
+        kept: bool = False,
     ) -> None:
+        super().__init__()
         self._loop = loop
         self._timings = timings
         self._meters = meters
         self.request_id = request_id
         self.streaming = streaming
         self.state = StreamState.PENDING
-        self.began = self._last_fed = monotonic()
-        self.first_event_at = 0.0
+        self.began = monotonic()
         self.events = 0
-        self.longest_gap_s = 0.0
-        self.paused_s = 0.0
         self.error: HeadraceError | None = None
+        #: How its client was lost, if it was.
+        self.cause = ""
         self.reply: Reply | None = None
         self.upstream: Attempt | None = None
         #: Set by the relay: the client is gone, stop the upstream.
         self.on_gone: Callable[[], None] | None = None
         self._outlet: Outlet | None = None
-        self._backlog: list[bytes] = []
-        self._backlog_bytes = 0
-        self._write: Callable[[bytes], bool] = self._hold
+        self._backlog = Backlog()
+        self._write: Callable[[bytes], bool] = self._backlog.write
         self._committed = False
-        self._paused_at = 0.0
-        self._unsent_seen = 0
-        self._reader: Quiet | None = None
+        self.slow: SlowReader | None = None  #: What is known of a reader that was too slow at times.
+        self._patience_s = None if kept else timings.slow_reader_s
+        self._ping = heartbeat(ids=kept)
         self._decided: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
         self._heartbeat: Quiet | None = None
@@ -128,16 +105,32 @@ class Stream:
         if not self._write(data):
             self._pause()
         if self.events:
-            gap = now - self._last_fed
-            self._meters.gap.observe(gap)
-            if gap > self.longest_gap_s:  # noqa: PLR1730 - max() is a call, and this is the hot path
-                self.longest_gap_s = gap
+            gap = now - self.last_s
+            self.last_s = now
+            self._gap_counts[bisect_left(GAP, gap)] += 1
+            self._gaps += 1
+            self._gap_squares += gap * gap
+            if gap > self.longest_s:  # noqa: PLR1730 - max() is a call, and this is the hot path
+                self.longest_s = gap
         else:
             self._first(now)
         self.events += count
-        self._last_fed = now
-        if self._heartbeat is not None:
-            self._heartbeat.last = now
+
+    def commit(self) -> None:
+        """Owe the client a 200 and an event stream from now on, unless the end was quicker."""
+        if self.state is StreamState.PENDING:
+            self.move(StreamEvent.COMMIT)
+            self._committed = True
+            if not self._decided.done():
+                self._decided.set_result(None)
+
+    def move(self, event: StreamEvent) -> None:
+        """Change the state; readers of a kept stream come and go so."""
+        self.state = next_stream(self.state, event)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call once the end has come, in a later turn of the loop."""
+        self._ended.add_done_callback(lambda _: call())
 
     def finish(self) -> None:
         """End the stream well: the engine's own end has been fed."""
@@ -171,7 +164,12 @@ class Stream:
     @property
     def paused(self) -> bool:
         """The reader is too slow just now and the upstream is paused."""
-        return self._paused_at > 0.0
+        return self.slow is not None and self.slow.paused
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds that the upstream was paused."""
+        return self.slow.paused_s if self.slow is not None else 0.0
 
     @property
     def committed(self) -> bool:
@@ -181,7 +179,12 @@ class Stream:
     @property
     def backlog_bytes(self) -> int:
         """Bytes held because headers are not out yet."""
-        return self._backlog_bytes
+        return self._backlog.size_bytes
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes written that the client has not acknowledged, as far as its outlet can tell; for scrapes."""
+        return self._backlog.size_bytes + (self._outlet.unsent_bytes if self._outlet is not None else 0)
 
     async def decided(self) -> None:
         """Wait until the stream is committed or ended; the first decides what the status line says."""
@@ -199,22 +202,20 @@ class Stream:
             outlet.abort()
             return
         outlet.on_resume = self._resume
-        held = b"".join(self._backlog)
-        self._backlog.clear()
-        self._backlog_bytes = 0
+        held = self._backlog.take()
         taken = outlet.write(held) if held else True
         self._write = _drop if self.state.ended else outlet.write
-        if not taken:
-            self._unsent_seen = outlet.unsent_bytes
-            self._pause()
-        elif self._paused_at:
+        if taken:
             self._resume()
+        else:
+            self._pause()
 
-    def gone(self) -> None:
-        """The client closed its connection, or half of it."""
+    def gone(self, event: StreamEvent = StreamEvent.CANCEL, cause: str = "") -> None:
+        """The client closed its connection, or half of it; or whatever else ends the stream with nobody told."""
         if self.state.ended:
             return
-        self._end(StreamEvent.CANCEL)
+        self.cause = cause or getattr(self._outlet, "cause", "client")  # an outlet may know better
+        self._end(event)
         if self.on_gone is not None:
             self.on_gone()
 
@@ -230,82 +231,56 @@ class Stream:
     # Inside
 
     def _first(self, now: float) -> None:
-        self.first_event_at = now
+        self.begin(now)
         self._meters.ttft.observe(now - self.began)
-        if self.state is StreamState.PENDING:
-            self._commit()
+        self.commit()
         if self._heartbeat is not None:
             self._heartbeat.restart(self._timings.heartbeat_s)
-
-    def _commit(self) -> None:
-        self.state = next_stream(self.state, StreamEvent.COMMIT)
-        self._committed = True
-        if not self._decided.done():
-            self._decided.set_result(None)
-
-    def _hold(self, data: bytes) -> bool:
-        # Headers mostly go out in the very next turn of the loop.
-        self._backlog.append(data)
-        self._backlog_bytes += len(data)
-        return self._backlog_bytes <= _BACKLOG_BYTES
 
     def _beat(self) -> None:
-        """Silence for too long: commit if that is still to be done, and say that we are alive."""
-        if self.state is StreamState.PENDING:
-            self._commit()
-        if not self.paused:
-            self._meters.heartbeats.value += 1
-            self._write(heartbeat(ids=False))
+        """Silence for too long, unless there was a read: commit if that is still to be done, and say that we live."""
+        silence_s = self._timings.heartbeat_s
+        rest_s = self.last_s + silence_s - monotonic() if self.first_s else 0.0
+        if rest_s <= 0:
+            rest_s = silence_s
+            self.commit()
+            if not self.paused:
+                self._meters.heartbeats.value += 1
+                self._write(self._ping)
         if self._heartbeat is not None:
-            self._heartbeat.restart(self._timings.heartbeat_s)
+            self._heartbeat.restart(rest_s)
 
     def _pause(self) -> None:
-        if self._paused_at or self.state.ended:
+        if self.state.ended:
             return
-        self._paused_at = monotonic()
-        self._meters.pauses.value += 1
-        if self.upstream is not None:
-            self.upstream.pause()
-        self._unsent_seen = self._outlet.unsent_bytes if self._outlet is not None else 0
-        if self._reader is None:
-            self._reader = Quiet(self._loop, self._timings.slow_reader_s, self._stuck)
-        else:
-            self._reader.restart()
+        if self.slow is None:
+            self.slow = SlowReader(self._loop, self._patience_s, self._stuck)
+        if self.slow.pause(self._outlet):
+            self._meters.pauses.value += 1
+            if self.upstream is not None:
+                self.upstream.pause()
 
     def _resume(self) -> None:
-        if not self._paused_at:
-            return
-        self.paused_s += monotonic() - self._paused_at
-        self._paused_at = 0.0
-        if self.upstream is not None and not self.state.ended:
+        if self.slow is not None and self.slow.resume() and self.upstream is not None and not self.state.ended:
             self.upstream.resume()
 
     def _stuck(self) -> None:
-        """The reader was paused a whole deadline ago: cut it, unless unsent bytes have fallen since."""
-        if self._reader is None or not self._paused_at:
-            return
-        outlet = self._outlet
-        if outlet is not None and (unsent := outlet.unsent_bytes) < self._unsent_seen:
-            self._unsent_seen = unsent
-            self._reader.restart()
-            return
+        """The reader has taken nothing for too long: cut it."""
+        self.cause = "slow_reader"
         silence = f"{self._timings.slow_reader_s:g} s"
         self.error = HeadraceError(Code.SLOW_READER, f"The reader took nothing for {silence}; the stream was cut.")
         self._end(StreamEvent.FAIL)
-        if outlet is not None:
-            outlet.abort()
+        if self._outlet is not None:
+            self._outlet.abort()
         if self.on_gone is not None:
             self.on_gone()
 
     def _end(self, event: StreamEvent) -> None:
-        self.state = next_stream(self.state, event)
-        if self._paused_at:
-            self.paused_s += monotonic() - self._paused_at
-            self._paused_at = 0.0
-        for timer in (self._heartbeat, self._reader):
+        self.move(event)
+        for timer in (self._heartbeat, self.slow):
             if timer is not None:
                 timer.stop()
-        self._heartbeat = self._reader = None
+        self._heartbeat = None
         # Nothing follows the end, whatever an engine still sends.
         self._write = _drop
         for future in (self._decided, self._ended):

@@ -29,10 +29,19 @@ def header(scope: Scope, name: bytes) -> bytes:
     return b""
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int, account: Account) -> bytearray:
+async def read_body(
+    scope: Scope, receive: Receive, *, limit_bytes: int, account: Account, limit: str = "max_body_bytes"
+) -> bytearray:
     """Return the request's body, charged to `account`; the caller releases its length.
 
     The declared size is judged before the first `receive`, which is what makes an `Expect: 100-continue` pay.
+
+    Args:
+        scope: the request.
+        receive: brings the body.
+        limit_bytes: its largest size.
+        account: charged.
+        limit: the setting that the limit comes from, for the message.
 
     Raises:
         HeadraceError: TOO_LARGE or OUT_OF_MEMORY.
@@ -40,7 +49,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int, account
     """
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared) > limit_bytes:
-        raise _too_large(limit_bytes, int(declared))
+        raise _too_large(limit, limit_bytes, int(declared))
     body = bytearray()
     try:
         while True:
@@ -49,7 +58,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int, account
                 raise ClientGoneError
             piece = message.get("body", b"")
             if len(body) + len(piece) > limit_bytes:
-                raise _too_large(limit_bytes, None)
+                raise _too_large(limit, limit_bytes, None)
             if piece and not account.reserve(len(piece)):
                 raise HeadraceError(Code.OUT_OF_MEMORY, "The gateway's memory budget is used up. Try again shortly.")
             body += piece
@@ -60,9 +69,9 @@ async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int, account
         raise
 
 
-def _too_large(limit_bytes: int, size: int | None) -> HeadraceError:
+def _too_large(limit: str, limit_bytes: int, size: int | None) -> HeadraceError:
     what = f"The body has {size} bytes; " if size is not None else ""
-    text = f"{what}the limit is max_body_bytes = {limit_bytes}."
+    text = f"{what}the limit is {limit} = {limit_bytes}."
     return HeadraceError(Code.TOO_LARGE, text[0].upper() + text[1:], param="body")
 
 
@@ -73,11 +82,8 @@ def error_reply(error: HeadraceError) -> Reply:
 
 async def send_reply(send: Send, reply: Reply, extra: Iterable[Header] = (), *, head: bool = False) -> None:
     """Send a whole answer; `head` leaves the body out, as HEAD wants it."""
-    headers = [
-        (b"content-type", reply.content_type),
-        (b"content-length", b"%d" % len(reply.body)),
-        *reply.headers,
-        *extra,
-    ]
+    headers = [*reply.headers, *extra]
+    if reply.status != 204:  # which has no body, and so neither a type nor a length (RFC 9110 §8.6)
+        headers[:0] = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body))]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": False})

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from edge.server.writer import EXTENSION, Writer
-from edge.streams.stream import Stream
+from edge.streams.contracts import Readable
 from edge.transports.channel import ChannelOutlet
 from edge.transports.http import Header, Receive, Scope, Send, send_reply
 
@@ -20,7 +20,7 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 
 
 async def deliver(
-    stream: Stream,
+    stream: Readable,
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -72,7 +72,7 @@ async def deliver(
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _started(stream: Stream, send: Send, headers: Callable[[], list[Header]]) -> bool:
+async def _started(stream: Readable, send: Send, headers: Callable[[], list[Header]]) -> bool:
     """Send the status line and headers of a stream; or the whole answer, and return False."""
     if stream.reply is not None:
         await send_reply(send, stream.reply, headers())

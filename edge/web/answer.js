@@ -22,6 +22,7 @@ export class AnswerView {
   #pending = "";
   #frame = 0;
   #foot = el("footer");
+  #link = el("p", { class: "link", role: "note" });
 
   /**
    * @param {import("./conversation.js").Answer} answer drawn as it is now; grows by `text` and `reasoning`
@@ -32,7 +33,7 @@ export class AnswerView {
     this.#doors = doors;
     /** Where problems with this answer are shown. */
     this.problems = el("div", { class: "problems" });
-    this.node = el("section", { class: "answer" }, el("h2", { class: "unseen", text: `${answer.model} answers` }), this.#prose, this.problems, this.#foot);
+    this.node = el("section", { class: "answer" }, el("h2", { class: "unseen", text: `${answer.model} answers` }), this.#prose, this.#link, this.problems, this.#foot);
     if (answer.reasoning) this.#think(answer.reasoning);
     if (answer.text) this.#markdown.push(answer.text);
     this.state(answer.status);
@@ -51,6 +52,22 @@ export class AnswerView {
     this.#think(text);
   }
 
+  /** The connection broke, and the client is on its way back. */
+  lost() {
+    this.#flush();
+    this.#link.replaceChildren(el("span", { class: "ripple", "aria-hidden": "true" }), "Connection lost. Picking the answer up again");
+    this.#link.dataset.link = "lost";
+  }
+
+  /** @param {number} outageMs the client is back, and nothing is missing */
+  resumed(outageMs) {
+    this.#answer.resumes = (this.#answer.resumes ?? 0) + 1;
+    this.#answer.outageMs = (this.#answer.outageMs ?? 0) + outageMs;
+    this.#link.replaceChildren(`Connected again after ${duration(outageMs)}; nothing was lost`);
+    this.#link.dataset.link = "back";
+    this.#link.dataset.breaks = this.#answer.resumes;
+  }
+
   /** @param {import("./conversation.js").Status} status */
   state(status) {
     this.#answer.status = status;
@@ -61,6 +78,7 @@ export class AnswerView {
       return;
     }
     this.#flush();
+    this.#link.replaceChildren();
     this.#markdown.end();
     this.#prose.querySelector(".waiting")?.remove();
     if (this.#thoughts) this.#thoughts.parentNode.open = false;
@@ -100,13 +118,14 @@ export class AnswerView {
   }
 
   #footer() {
-    const { text, stats, model } = this.#answer;
+    const { text, stats, model, resumes, outageMs } = this.#answer;
     const again = iconButton("again", "Regenerate", () => this.#doors.regenerate());
     again.classList.add("regenerate");
     const buttons = el("div", { class: "buttons" }, text ? copyButton("Copy answer", () => this.#answer.text) : null, again);
     const figures = [model];
     if (stats?.ttftMs) figures.push(`${duration(stats.ttftMs)} to first text`);
     if (stats?.perSecond) figures.push(`${rate(stats.perSecond)} tokens/s`);
+    if (resumes) figures.push(`${resumes === 1 ? "one break" : `${resumes} breaks`} of ${duration(outageMs)} bridged`);
     this.#foot.replaceChildren(buttons, el("p", { class: "figures", text: figures.join(" · ") }));
   }
 }

@@ -3,6 +3,7 @@
 import { Composer } from "./composer.js";
 import { Conversation, newAnswer } from "./conversation.js";
 import { NO_MODELS, explain } from "./explain.js";
+import { Face } from "./face.js";
 import { Follow } from "./follow.js";
 import { Headrace } from "./headrace.js";
 import { notice } from "./notice.js";
@@ -14,6 +15,8 @@ import { takeTurn } from "./turn.js";
 const KEY = "headrace.key";
 const MODEL = "headrace.model";
 const LOOK_AGAIN_MS = 3000;
+/** For so long an answer waits for a phone that changes network. */
+const RESUME_S = 60;
 
 const part = (id) => document.getElementById(id);
 const client = new Headrace({ apiKey: recall(sessionStorage, KEY) });
@@ -23,6 +26,17 @@ const strip = new LatencyStrip(part("strip"));
 const thread = new Thread(part("thread"), { edit, regenerate });
 const composer = new Composer(part("composer"), { send, stop, editLast });
 const picker = part("model");
+const face = new Face({
+  node: part("face"),
+  button: part("show-face"),
+  client,
+  recall: (key) => recall(localStorage, key),
+  remember: (key, value) => remember(localStorage, key, value),
+  announce,
+  stop,
+});
+/** For the console, and for whoever measures it. */
+window.headraceFace = face;
 /** @type {AbortController|null} */
 let running = null;
 let lookAgain = 0;
@@ -55,14 +69,29 @@ function editLast() {
   if (last) edit(last);
 }
 
-async function run(exchange, view) {
+/** Ask for an answer to `exchange`. */
+function run(exchange, view) {
+  const { answer } = exchange;
+  const messages = conversation.messages(exchange);
+  take(exchange, view, (signal) => {
+    const request = { model: answer.model, messages, signal };
+    return face.chat?.(request) ?? client.chat({ ...request, resume: RESUME_S });
+  });
+}
+
+/** Read on an answer that streamed when the page was left. */
+function readOn(exchange, view) {
+  const { streamId, after } = exchange.answer;
+  take(exchange, view, (signal) => client.continue({ streamId, after, signal, resume: RESUME_S }));
+}
+
+async function take(exchange, view, ask) {
   const turn = new AbortController();
   const { answer } = exchange;
   running = turn;
   show();
   follow.latest();
   conversation.save();
-  const ask = (signal) => client.chat({ model: answer.model, messages: conversation.messages(exchange), signal });
   const doors = { retry: () => regenerate(exchange), enterKey: (key) => useKey(key, () => regenerate(exchange)) };
   await takeTurn({ ask, answer, view, strip, signal: turn.signal, doors, announce });
   if (running !== turn) return; // a new chat took over
@@ -73,6 +102,7 @@ async function run(exchange, view) {
 
 function stop() {
   running?.abort();
+  face.hush();
 }
 
 function newChat() {
@@ -117,7 +147,7 @@ async function loadModels() {
 async function useKey(key, then) {
   client.apiKey = key;
   remember(sessionStorage, KEY, key);
-  await loadModels();
+  await Promise.all([loadModels(), face.look()]);
   then?.();
 }
 
@@ -144,7 +174,7 @@ function remember(storage, key, value) {
 function keys(event) {
   const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
   const command = event.ctrlKey || event.metaKey;
-  if (event.key === "Escape" && running) stop();
+  if (event.key === "Escape" && (running || face.speaking)) stop();
   else if (event.key === "Escape" && composer.editing) composer.leaveEdit();
   else if (event.code === "KeyO" && command && event.shiftKey) newChat();
   else if (event.key === "/" && !typing && !command && !event.altKey) composer.focus();
@@ -154,7 +184,11 @@ function keys(event) {
 
 function start() {
   part("streamlines").append(streamlines());
-  for (const exchange of conversation.exchanges) thread.add(exchange);
+  const { unfinished } = conversation;
+  for (const exchange of conversation.exchanges) {
+    const view = thread.add(exchange);
+    if (exchange === unfinished) readOn(exchange, view);
+  }
   const last = conversation.exchanges.at(-1)?.answer;
   if (last?.stats) {
     strip.settle(last.stats);
@@ -174,6 +208,7 @@ function start() {
   follow.latest();
   composer.focus();
   loadModels();
+  face.look();
 }
 
 start();

@@ -5,7 +5,8 @@ const KEY = "headrace.conversation";
 /** @typedef {"streaming"|"complete"|"stopped"|"truncated"|"failed"} Status */
 /**
  * @typedef {{text: string, reasoning: string, status: Status, finish: string, model: string, backend: string,
- *   simulated: boolean, stats: import("./stats.js").Summary|null}} Answer
+ *   simulated: boolean, stats: import("./stats.js").Summary|null, resumes?: number, outageMs?: number,
+ *   streamId?: string, after?: string}} Answer
  */
 /** @typedef {{question: string, answer: Answer}} Exchange */
 
@@ -25,8 +26,10 @@ export class Conversation {
     } catch {
       this.exchanges = [];
     }
-    // The page was left while this answer streamed: what is here is not all of it.
-    for (const { answer } of this.exchanges) if (answer.status === "streaming") answer.status = "truncated";
+    // The page was left while this answer streamed: what is here is not all of it, but the rest may still be kept.
+    for (const { answer } of this.exchanges) {
+      if (answer.status === "streaming" && !(answer.streamId && answer === this.exchanges.at(-1).answer)) answer.status = "truncated";
+    }
   }
 
   #storage;
@@ -37,6 +40,11 @@ export class Conversation {
     } catch {
       // Full or blocked: the conversation lives in memory only.
     }
+  }
+
+  /** The exchange whose answer streamed when the page was left, and can be read on. @returns {Exchange|undefined} */
+  get unfinished() {
+    return this.exchanges.find(({ answer }) => answer.status === "streaming");
   }
 
   /** Drop `exchange` and all after it. */

@@ -23,7 +23,7 @@ export async function takeTurn({ ask, answer, view, strip, signal, doors, announ
     const stats = new StreamStats();
     strip.follow(stats);
     try {
-      await stream(ask(signal), answer, view, strip, stats);
+      await stream(ask(signal), answer, view, strip, stats, announce);
       view.state("complete");
       announce(`Answer complete, ${answer.stats.answerTokens} tokens.`);
       return;
@@ -54,18 +54,28 @@ export async function takeTurn({ ask, answer, view, strip, signal, doors, announ
   }
 }
 
-async function stream(events, answer, view, strip, stats) {
+async function stream(events, answer, view, strip, stats, announce) {
   for await (const event of events) {
     switch (event.type) {
       case "open":
         answer.backend = event.backend;
+        answer.streamId = event.streamId;
         answer.simulated = event.simulated;
         strip.served(event.backend, event.simulated);
         break;
       case "delta":
         stats.delta(event);
+        answer.after = event.id;
         if (event.reasoning) view.reasoning(event.reasoning);
         if (event.text) view.text(event.text);
+        break;
+      case "lost":
+        view.lost();
+        announce("Connection lost. Picking the answer up again.");
+        break;
+      case "resumed":
+        view.resumed(event.outageMs);
+        announce("Connected again; nothing was lost.");
         break;
       case "finish":
         answer.finish = event.reason;

@@ -1,0 +1,291 @@
+"""All avatar sessions of one edge, and who watches them: how many there may be, who may join, who is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from time import monotonic
+from typing import Final
+
+from edge.avatars.backlog import Fate
+from edge.avatars.link import CompositorLink
+from edge.avatars.seats import Seats
+from edge.avatars.session import Session
+from edge.avatars.settings import AvatarSettings
+from edge.avatars.tick import CODECS
+from edge.avatars.viewer import Viewer
+from edge.streams.kept import Owner
+from streamkit.flow.budget import Account
+from streamkit.ops import catalog
+from streamkit.ops.metrics import Metrics
+from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.ids import Instance, StreamIds
+from streamkit.wire.pb import compositor_pb2 as pb
+
+__all__ = ["Gallery"]
+
+_LOG = logging.getLogger("headrace.edge.avatars")
+_LOOK_S: Final = 0.5
+_FATES: Final[tuple[Fate, ...]] = ("sent", "overflow", "epoch", "keyframe", "stale")
+
+
+class Gallery:
+    """The sessions and viewers of one edge.
+
+    Args:
+        ids: names sessions and viewers.
+        link: to the compositor.
+        settings: bounds.
+        connect_s: a viewer must be connected within this.
+        metrics: where units, sessions and viewers are counted.
+    """
+
+    def __init__(
+        self, ids: StreamIds, link: CompositorLink, settings: AvatarSettings, connect_s: float, metrics: Metrics
+    ) -> None:
+        self.link = link
+        self.settings = settings
+        self._ids = ids
+        self._connect_s = connect_s
+        self._metrics = metrics
+        self._units = {fate: metrics.counter(catalog.AVATAR_UNITS, fate) for fate in _FATES}
+        self._sessions: dict[str, Session] = {}
+        self._viewers: dict[str, Viewer] = {}
+        #: Sessions by the viewers that they ever had, for those who come back.
+        self._known: dict[str, Session] = {}
+        self._opening = 0
+        #: Viewers' places.
+        self.seats = Seats(settings)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
+        metrics.watch(catalog.AVATAR_SESSIONS, lambda: [((), float(len(self._sessions)))])
+        metrics.watch(catalog.AVATAR_VIEWERS, self._count_viewers)
+
+    # Sessions
+
+    async def begin(
+        self, avatar: str, owner: Owner, codecs: Iterable[str], *, background: str, voice: str, request_id: str
+    ) -> Session:
+        """Open a session.
+
+        Raises:
+            HeadraceError: NOT_FOUND, NOT_READY, AT_CAPACITY, or the compositor cannot be asked.
+        """
+        if len(self._sessions) + self._opening >= self.settings.max_sessions:
+            text = f"This edge has {self.settings.max_sessions} avatar sessions; the limit is max_sessions."
+            raise HeadraceError(Code.AT_CAPACITY, text)
+        self._opening += 1
+        numbers = [CODECS[codec] for codec in codecs]
+        try:
+            await self.link.avatar(avatar, owner.tenant)
+            call = await self.link.open(
+                pb.Open(
+                    avatar=avatar,
+                    tenant=owner.tenant,
+                    background=background,
+                    voice=voice,
+                    codecs=numbers,
+                    request_id=request_id,
+                )
+            )
+        finally:
+            self._opening -= 1
+        session = Session(
+            self._ids.new("ha"),
+            avatar,
+            owner,
+            call,
+            request_id=request_id,
+            codecs=tuple(numbers),
+            speech_bytes=self.settings.speech_bytes,
+            count=self._count,
+            on_keyframe=self._asked,
+            on_empty=self._left,
+        )
+        self._sessions[session.id] = session
+        self._run(self._hold(session), "avatar session")
+        # One whose first viewer never comes must not stay.
+        self._left(session)
+        return session
+
+    def find(self, session_id: str, tenant: str) -> Session | Instance:
+        """Return a session that a tenant may join; or the instance that has it.
+
+        Raises:
+            HeadraceError: NOT_FOUND for a name that is forged, or another tenant's; GONE for one that has ended.
+        """
+        return self._found(self._ids.owner(session_id, "ha"), self._sessions.get(session_id), tenant)
+
+    def returning(self, viewer_id: str, owner: Owner) -> tuple[Session, Viewer | None] | Instance:
+        """Return the session of a viewer that comes back, and what is still here of it; or who has it.
+
+        Raises:
+            HeadraceError: as `find`; another key of the same tenant is another owner.
+        """
+        session = self._known.get(viewer_id)
+        found = self._found(self._ids.owner(viewer_id, "hv"), session, owner.tenant)
+        return found if isinstance(found, Instance) else (found, self._viewers.get(viewer_id))
+
+    def viewer(self, viewer_id: str, tenant: str) -> Viewer | Instance:
+        """Return a viewer of a tenant's; or the instance that has it.
+
+        Raises:
+            HeadraceError: NOT_FOUND, GONE.
+        """
+        viewer = self._viewers.get(viewer_id)
+        owner = self._ids.owner(viewer_id, "hv")
+        if owner is None or (viewer is not None and viewer.tenant != tenant):
+            raise HeadraceError(Code.NOT_FOUND, "There is no such viewer.")
+        if owner != self._ids.instance:
+            return owner
+        if viewer is None:
+            raise HeadraceError(
+                Code.GONE, "This viewer has left. Offer again; with its resume link it gets its place."
+            )
+        return viewer
+
+    def enter(self, session: Session, tenant: str, codec: int | None, *, audio: bool, first: bool = False) -> Viewer:
+        """Add a viewer to a session. `leave` it."""
+        if session.over:
+            raise session.error or HeadraceError(Code.GONE, "The avatar session has ended.")
+        viewer = Viewer(self._ids.new("hv"), session, tenant, codec, audio=audio, units=self.settings.queue_units)
+        self._viewers[viewer.id] = self._watched(viewer)
+        self._known[viewer.id] = session
+        session.attach(viewer, first=first)
+        return viewer
+
+    def leave(self, viewer: Viewer, *, for_good: bool = False) -> None:
+        """A viewer is gone; `for_good`: it said so, and its session waits for nobody."""
+        viewer.close()
+        self._viewers.pop(viewer.id, None)
+        if for_good and not viewer.session.viewers:
+            viewer.session.end()
+
+    def play(self, session: Session, sound: Coroutine[None, None, None], size: int, account: Account) -> None:
+        """Give a session posted sound in its own time.
+
+        Args:
+            session: that it drives.
+            sound: gives it.
+            size: bytes that are held meanwhile.
+            account: charged with them.
+
+        Raises:
+            HeadraceError: SATURATED; another one is under way. OUT_OF_MEMORY.
+        """
+        if session.playing:
+            sound.close()
+            text = "Another sound is being given to this session; post this one when it is done, or interrupt first."
+            raise HeadraceError(Code.SATURATED, text)
+        if not account.reserve(size):
+            sound.close()
+            raise HeadraceError(Code.OUT_OF_MEMORY, "The gateway's memory budget is used up. Try again shortly.")
+        session.playing = True
+
+        async def given() -> None:
+            try:
+                await sound
+            except HeadraceError:
+                _LOG.debug("a posted sound outlived its session")
+            finally:
+                session.playing = False
+                account.release(size)
+
+        self._run(given(), "posted sound")
+
+    def forget(self, viewer_id: str) -> None:
+        """A viewer that has left will not come back: its session waits for nobody if it was the last."""
+        session = self._known.get(viewer_id)
+        if session is not None and not session.viewers:
+            session.end()
+
+    # The edge's life
+
+    def start(self) -> None:
+        """Begin to look for viewers that vanished."""
+        self._looking = asyncio.get_running_loop().create_task(self._look(), name="avatar viewers")
+
+    async def stop(self) -> None:
+        """End everything."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        for session in list(self._sessions.values()):
+            session.error = session.error or HeadraceError(Code.DRAINING, "The gateway is stopping. Offer again.")
+            session.end()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+        await self.link.close()
+
+    # Inside
+
+    def _found(self, owner: Instance | None, session: Session | None, tenant: str) -> Session | Instance:
+        if owner is None or (session is not None and session.owner.tenant != tenant):
+            raise HeadraceError(Code.NOT_FOUND, "There is no such avatar session.")
+        if owner != self._ids.instance:
+            return owner
+        if session is None or session.over:
+            raise HeadraceError(Code.GONE, "This avatar session has ended. Offer again without its name.")
+        return session
+
+    async def _hold(self, session: Session) -> None:
+        try:
+            await session.run()
+        except Exception:  # noqa: BLE001  the task's outermost frame
+            _LOG.exception("an avatar session failed inside the gateway")
+            session.error = HeadraceError(Code.INTERNAL, "The gateway failed in this avatar session.")
+            session.end()
+        finally:
+            await session.ended()
+            self._sessions.pop(session.id, None)
+            self._known = {name: known for name, known in self._known.items() if known is not session}
+
+    def _left(self, session: Session) -> None:
+        """Nobody watches a session: end it if that stays so for the whole window."""
+        session.empty_since = since = monotonic()
+
+        def end() -> None:
+            if not session.viewers and session.empty_since == since:
+                session.end()
+
+        asyncio.get_running_loop().call_later(self.settings.resume_ms / 1000, end)
+
+    async def _look(self) -> None:
+        """Close viewers that are silent, or never came."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = monotonic()
+            for session in list(self._sessions.values()):
+                session.breathe()
+            for viewer in list(self._viewers.values()):
+                if viewer.gone or viewer.transport != "webrtc":  # a socket has pings
+                    continue
+                if viewer.connected and now - viewer.heard_at > self.settings.silence_ms / 1000:
+                    self._reap(viewer, "silent")
+                elif not viewer.connected and now - viewer.began_at > self._connect_s:
+                    self._reap(viewer, "unconnected")
+
+    def _reap(self, viewer: Viewer, why: str) -> None:
+        self._metrics.counter(catalog.AVATAR_REAPED, why).value += 1
+        self.leave(viewer)
+
+    def _watched(self, viewer: Viewer) -> Viewer:
+        viewer.on_left = lambda: self._viewers.pop(viewer.id, None)
+        return viewer
+
+    def _run(self, what: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(what, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _count(self, fate: Fate) -> None:
+        self._units[fate].value += 1
+
+    def _asked(self) -> None:
+        self._metrics.counter(catalog.AVATAR_KEYFRAMES).value += 1
+
+    def _count_viewers(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        found = Counter(viewer.transport for viewer in self._viewers.values())
+        return [((transport,), float(found[transport])) for transport in ("webrtc", "websocket")]
