@@ -1,0 +1,1 @@
+"""How the arbiter speaks to each engine."""

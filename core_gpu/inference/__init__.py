@@ -1,0 +1,1 @@
+"""Mouth regions from audio and pictures: models loaded on demand, placed on devices, run in small batches."""

@@ -1,0 +1,1 @@
+"""Starting an engine under a lease and behind the arbiter's barrier: `headrace arbiter run -- COMMAND`."""
