@@ -1,0 +1,1 @@
+"""Pictures as video wants them: planes of YUV, and a mouth blended into them."""

@@ -1,0 +1,1 @@
+"""One avatar's session: what is said, what is shown, and when."""
