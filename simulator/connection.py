@@ -17,10 +17,9 @@ import httptools
 from simulator.body import Body
 from simulator.directives import Directives
 from simulator.engine import Engine
-from simulator.generation import Generation
-from simulator.message import Request, head
+from simulator.message import Request, Work, head
 
-__all__ = ["Connection", "Handler"]
+__all__ = ["Cancellable", "Connection", "Handler"]
 
 _MAX_PIPELINED: Final = 16
 _UNFORESEEN: Final = (
@@ -28,6 +27,13 @@ _UNFORESEEN: Final = (
 )
 _JSON: Final = "application/json"
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
+
+
+class Cancellable(Protocol):
+    """A start that is still to come."""
+
+    def cancel(self) -> None:
+        """It is not to come any more."""
 
 
 class Handler(Protocol):
@@ -70,9 +76,9 @@ class Connection(asyncio.Protocol):
         self._close_after = False
         self._idle: asyncio.TimerHandle | None = None
         #: What runs for the current request; ends when the client leaves.
-        self.generation: Generation | None = None
+        self.generation: Work | None = None
         #: A delayed start of the current request.
-        self.delayed: asyncio.TimerHandle | None = None
+        self.delayed: Cancellable | None = None
 
     # asyncio's side.
 
@@ -205,10 +211,10 @@ class Connection(asyncio.Protocol):
         self.write(b"%b\r\n%b" % (top, body if with_body else b""))
         self.over()
 
-    def stream(self, directives: Directives) -> Body:
-        """Send an event stream's headers, and return its body (a01_stream)."""
+    def stream(self, directives: Directives, content_type: str) -> Body:
+        """Send a stream's headers, and return its body (a01_stream)."""
         chunked = not directives.close_delimited and not (self._current is not None and self._current.old)
-        top = head(200) + b"content-type: text/event-stream; charset=utf-8\r\n" + self._tail()
+        top = head(200) + b"content-type: %b\r\n" % content_type.encode() + self._tail()
         if chunked:
             top += b"transfer-encoding: chunked\r\n"
         else:

@@ -13,6 +13,7 @@ from simulator.faults import Fault, parse_fault
 from simulator.metrics import Gauges, Metrics
 from simulator.request import Generate
 from simulator.settings import SimulatorSettings
+from simulator.vram import Vram
 
 if TYPE_CHECKING:
     from simulator.generation import Generation
@@ -52,12 +53,17 @@ class Engine:
 
     def __init__(self, settings: SimulatorSettings, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
+        self.loop = loop
         self.metrics = Metrics(settings)
         self.batch = Batch(settings, self.metrics, loop)
         self.stats = Stats()
         self.fault: Fault = parse_fault(settings.fault, name=settings.name)
+        #: What the process holds of a GPU that is not there.
+        self.vram = Vram(loop, release_ms=settings.release_ms)
         self.sleep_level: int | None = None
         self.draining = False
+        #: Requests in flight that are no generations: predictions.
+        self.others = 0
         #: Set whenever nothing is in flight.
         self.idle = asyncio.Event()
         self.idle.set()
@@ -104,9 +110,19 @@ class Engine:
                 generation.cut("abort")
         if level:
             self.batch.prefixes.clear()
+            self.vram.give("weights")
+            self.vram.give("kv_cache")
+
+    def load(self) -> None:
+        """Take the memory of a running vLLM: weights, KV cache, and what stays in sleep (gpu-backends §1.1)."""
+        self.vram.take("residue", self.settings.residue_bytes)
+        self.vram.take("weights", self.settings.weights_bytes)
+        self.vram.take("kv_cache", self.settings.kv_bytes)
 
     def wake(self) -> None:
         """Schedule again; what queued meanwhile starts (j08_request_sent_while_sleeping)."""
+        if self.sleep_level:
+            self.load()
         self.sleep_level = None
         self.batch.set_asleep(asleep=False)
 
@@ -114,7 +130,7 @@ class Engine:
         """Return the counters with the gauges of this moment."""
         self.stats.running = len(self.batch.running)
         self.stats.waiting = len(self.batch.waiting)
-        self.stats.open = len(self._open)
+        self.stats.open = len(self._open) + self.others
         self.stats.tokens = self.metrics.generation_tokens
         return msgspec.structs.replace(self.stats)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from simulator.answers import Finished, chat_answer, text_answer
+from simulator.answers import Finished
 from simulator.batch import Sequence
 from simulator.body import Body
 from simulator.choice import Choice
@@ -17,8 +18,8 @@ from simulator.errors import EngineError, engine_dead
 from simulator.frames import Usage
 from simulator.request import Generate
 from simulator.source import make_source
-from simulator.streaming import Streaming
 from simulator.tokens import Token
+from simulator.voice import VLLM, Spoken, Voice
 
 __all__ = ["Exchange", "Generation"]
 
@@ -29,8 +30,8 @@ class Exchange(Protocol):
     def answer(self, status: int, body: bytes, *, bare: bool = False) -> None:
         """Send a whole JSON answer; the exchange is over."""
 
-    def stream(self, directives: Directives) -> Body:
-        """Send the headers of an event stream, at once, and return its body."""
+    def stream(self, directives: Directives, content_type: str) -> Body:
+        """Send the headers of a stream, at once, and return its body."""
 
     def over(self) -> None:
         """The body has ended; the connection may serve the next request."""
@@ -51,11 +52,16 @@ class Generation:
         request: what was asked for.
         directives: how it is to misbehave.
         id_: the response's id.
+        voice: how the engine says it.
+        on_over: called once, when nothing of it runs any more.
     """
 
     def __init__(
-        self, engine: Engine, exchange: Exchange, request: Generate, directives: Directives, id_: str
-    ) -> None:
+        self, engine: Engine, exchange: Exchange, request: Generate, directives: Directives, id_: str,
+        voice: Voice = VLLM, on_over: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._voice = voice
+        self._on_over = on_over
         self._engine = engine
         self._exchange = exchange
         self._request = request
@@ -66,7 +72,7 @@ class Generation:
         self._open = 0
         self._texts: dict[int, list[str]] = {}
         self._tokens: dict[int, list[Token]] = {}
-        self._stream: Streaming | None = None
+        self._stream: Spoken | None = None
         self._usage = Usage(sum(prompt.tokens for prompt in request.prompts))
         self.live = True
 
@@ -78,8 +84,8 @@ class Generation:
             return
         request = self._request
         if request.stream:
-            body = self._exchange.stream(self._directives)
-            self._stream = Streaming(
+            body = self._exchange.stream(self._directives, self._voice.stream_type)
+            self._stream = self._voice.spoken(
                 body, request, self._directives, engine.settings, asyncio.get_running_loop(),
                 id_=self._id, created=self._created, usage=self._usage,
             )  # fmt: skip
@@ -98,7 +104,7 @@ class Generation:
 
     def abort(self) -> None:
         """The client is gone: free its places at once (behaviour.txt, disconnects)."""
-        if self.live:
+        if self.live and (self._stream is not None or self._voice.cancels_whole):
             self._leave()
             self._engine.stats.aborted += 1
 
@@ -119,7 +125,7 @@ class Generation:
             self._stream.error(error)
             self._stream.body.end(self._exchange.over)
         else:
-            self._exchange.answer(error.status, error.body(), bare=error.bare)
+            self._exchange.answer(error.status, self._voice.refusal(error), bare=error.bare)
 
     def _make_choices(self) -> None:
         request, directives = self._request, self._directives
@@ -175,11 +181,7 @@ class Generation:
             )
             for choice in self._choices
         ]  # fmt: skip
-        make = chat_answer if request.chat else text_answer
-        body = make(
-            self._id, self._created, request.model, finished, self._usage, logprobs=request.logprobs,
-            ids=request.return_token_ids, metrics=self._metrics(), echo=request.echo,
-        )  # fmt: skip
+        body = self._voice.whole(request, finished, self._usage, self._metrics(), id_=self._id, created=self._created)
         self._exchange.answer(200, body)
 
     def _metrics(self) -> dict[str, Any] | None:
@@ -219,7 +221,10 @@ class Generation:
             return False
         self._leave()
         self._engine.stats.failed += 1
-        if name == "die_after":
+        if name == "die_after" and stream is not None:
+            # What was said before is on its way first, however small its pieces: a busy machine must not lose it.
+            stream.body.settle(self._exchange.reset)
+        elif name == "die_after":
             self._exchange.reset()
         elif name == "end_after" and stream is not None:
             stream.body.end(self._exchange.over)
@@ -233,6 +238,9 @@ class Generation:
     def _leave(self, *, finished: bool = False) -> None:
         self.live = False
         self._engine.leave(self)
+        if self._on_over is not None:
+            on_over, self._on_over = self._on_over, None
+            on_over()
         if self._stream is not None:
             self._stream.stop()
         if not finished:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import http
 import time
 from email.utils import formatdate
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["Request", "head"]
+__all__ = ["Request", "Work", "head"]
 
 _SERVER: Final = b"headrace-simulator"
 _PHRASES: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
@@ -30,6 +30,13 @@ class Request:
         #: HTTP/1.0, which knows no chunked framing.
         self.old = old
         self.keep_alive = keep_alive
+
+
+class Work(Protocol):
+    """What runs for a request."""
+
+    def abort(self) -> None:
+        """The client is gone."""
 
 
 def head(status: int) -> bytes:

@@ -19,6 +19,7 @@ from simulator.faults import parse_fault
 from simulator.message import Request
 from simulator.request import body_of, model_of
 from simulator.template import chat_prompt
+from simulator.vram import VramScript
 
 __all__ = ["Queries"]
 
@@ -38,6 +39,10 @@ class Queries:
         self._engine = engine
         self._settings = engine.settings
 
+    def own_table(self) -> dict[str, dict[str, Answer]]:
+        """Return the simulator's own pages, which every flavour has."""
+        return {path: methods for path, methods in self.table().items() if path.startswith("/sim/")}
+
     def table(self) -> dict[str, dict[str, Answer]]:
         """Return path -> method -> answer; `/sleep` and its kin only in `dev_mode` (g10_is_sleeping)."""
         table: dict[str, dict[str, Answer]] = {
@@ -51,6 +56,7 @@ class Queries:
             "/detokenize": {"POST": self.detokenize},
             "/sim/fault": {"GET": self.fault, "POST": self.set_fault},
             "/sim/stats": {"GET": self.stats},
+            "/sim/gpu": {"GET": self.gpu, "POST": self.script_gpu},
         }
         if self._settings.dev_mode:
             table["/sleep"] = {"POST": self.sleep}
@@ -193,6 +199,18 @@ class Queries:
     def stats(self, exchange: Connection, _: Request) -> None:
         """`GET /sim/stats`: see `Stats`."""
         exchange.answer(200, msgspec.json.encode(self._engine.snapshot()))
+
+    def gpu(self, exchange: Connection, _: Request) -> None:
+        """`GET /sim/gpu`: see `Vram`."""
+        _json(exchange, self._engine.vram.page())
+
+    def script_gpu(self, exchange: Connection, request: Request) -> None:
+        """`POST /sim/gpu`: see `VramScript`."""
+        try:
+            self._engine.vram.script(msgspec.json.decode(request.body, type=VramScript))
+        except msgspec.DecodeError as error:
+            raise EngineError(str(error)) from None
+        self.gpu(exchange, request)
 
 
 def _json(exchange: Connection, value: Any) -> None:

@@ -12,7 +12,7 @@ from simulator.fields import fault, field_faults, is_a
 from simulator.settings import SimulatorSettings
 from simulator.template import Prompt, chat_prompt, completion_prompts
 
-__all__ = ["Generate", "Tool", "body_of", "chat", "completions", "model_of"]
+__all__ = ["Body", "Generate", "Tool", "body_of", "chat", "completions", "model_of"]
 
 Body = dict[str, Any]
 _MAX_LOGPROBS: Final = 20

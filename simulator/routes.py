@@ -1,4 +1,4 @@
-"""Which path is answered by what, and the two ways a request for tokens is let in."""
+"""Which path is answered by what, and the two ways a request for tokens is let in: vLLM's, and the base of others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from simulator import request as requests
 from simulator.connection import Connection
 from simulator.directives import Directives, DirectivesError, parse
@@ -16,11 +18,35 @@ from simulator.errors import EngineError, refusal, unauthorized
 from simulator.generation import Generation
 from simulator.message import Request
 from simulator.queries import Queries
+from simulator.recital import Recital
+from simulator.recital import read as spoken_text
+from simulator.request import Body, Generate
+from simulator.settings import SimulatorSettings
+from simulator.voice import VLLM, Voice
 
-__all__ = ["Routes"]
+__all__ = ["Routes", "Speech", "Table"]
 
 Answer = Callable[[Connection, Request], None]
+Table = dict[str, dict[str, Answer]]
 _HEALING: Final = "/sim/"
+
+
+class Speech(msgspec.Struct, frozen=True):
+    """How one path for tokens is read and answered."""
+
+    read: Callable[[Body, SimulatorSettings], Generate]
+    voice: Voice
+    #: Of the answer's id.
+    prefix: str
+    #: Any content type will do (llama-server, Ollama).
+    any_type: bool = False
+    #: Called with the request before it may begin: `begin` is to be called then, now or later; what it returns is
+    #: called once nothing of the request runs any more.
+    before: Callable[[Connection, Generate, Callable[[Callable[[], None]], None]], None] | None = None
+
+
+_CHAT: Final = Speech(requests.chat, VLLM, "chatcmpl-")
+_TEXT: Final = Speech(requests.completions, VLLM, "cmpl-")
 
 
 class Routes:
@@ -36,14 +62,44 @@ class Routes:
         #: Set whenever no connection is open.
         self.quiet = asyncio.Event()
         self.quiet.set()
-        queries = Queries(engine)
-        serves = engine.settings.serves
-        self._table: dict[str, dict[str, Answer]] = queries.table()
+        self.queries = Queries(engine)
+        self._table: Table = self.table()
+
+    def table(self) -> Table:
+        """Return path -> method -> answer."""
+        table: Table = self.queries.table()
+        serves = self.engine.settings.serves
         if serves in ("all", "generate"):
-            self._table["/v1/chat/completions"] = {"POST": self._generate}
-            self._table["/v1/completions"] = {"POST": self._generate}
+            table["/v1/chat/completions"] = {"POST": lambda one, request: self.generate(one, request, _CHAT)}
+            table["/v1/completions"] = {"POST": lambda one, request: self.generate(one, request, _TEXT)}
+            table["/v1/audio/speech"] = {"POST": self.recite}
         if serves in ("all", "embed"):
-            self._table["/v1/embeddings"] = {"POST": queries.embeddings}
+            table["/v1/embeddings"] = {"POST": self.queries.embeddings}
+        return table
+
+    async def start(self) -> None:
+        """The server listens: a vLLM has its memory by then."""
+        self.engine.load()
+
+    async def close(self) -> None:
+        """The server is gone."""
+        self.engine.vram.close()
+
+    @property
+    def backend_url(self) -> str | None:
+        """Where the engine is used, if not at the HTTP port."""
+        return None
+
+    def refuse(self, exchange: Connection, error: EngineError) -> None:
+        """Answer with an error."""
+        exchange.answer(error.status, error.body(), bare=error.bare)
+
+    def lost(self, exchange: Connection, allowed: list[str] | None) -> None:
+        """Answer for a path that is not there, or that takes other methods (g11_head_health)."""
+        if allowed is None:
+            exchange.answer(404, b'{"detail":"Not Found"}')
+        else:
+            exchange.answer(405, b'{"detail":"Method Not Allowed"}', allow=", ".join(allowed))
 
     def opened(self, connection: Connection) -> None:
         """Count a connection."""
@@ -74,15 +130,13 @@ class Routes:
             self._authorize(request)
             methods = self._table.get(request.path)
             if methods is None:
-                exchange.answer(404, b'{"detail":"Not Found"}')
+                self.lost(exchange, None)
             elif request.method not in methods:
-                # HEAD too (g11_head_health).
-                allow = ", ".join(sorted(methods))
-                exchange.answer(405, b'{"detail":"Method Not Allowed"}', allow=allow)
+                self.lost(exchange, sorted(methods))
             else:
                 methods[request.method](exchange, request)
         except EngineError as error:
-            exchange.answer(error.status, error.body(), bare=error.bare)
+            self.refuse(exchange, error)
 
     def _authorize(self, request: Request) -> None:
         """Demand the key on `/v1/*` only (k01-k04)."""
@@ -93,34 +147,61 @@ class Routes:
         if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {key}".encode()):
             raise unauthorized()
 
-    def _generate(self, exchange: Connection, request: Request) -> None:
+    def generate(self, exchange: Connection, request: Request, speech: Speech) -> None:
+        """Let a request for tokens in, now or after the latency that it asks for.
+
+        Raises:
+            EngineError: refused at once.
+        """
         directives = self._directives(request)
         if directives.latency_ms:
             delay = directives.latency_ms * 0.001
-            exchange.delayed = exchange.loop.call_later(delay, self._late, exchange, request, directives)
+            exchange.delayed = exchange.loop.call_later(delay, self._late, exchange, request, directives, speech)
         else:
-            self._begin(exchange, request, directives)
+            self._begin(exchange, request, directives, speech)
 
-    def _late(self, exchange: Connection, request: Request, directives: Directives) -> None:
-        exchange.delayed = None
-        try:
-            self._begin(exchange, request, directives)
-        except EngineError as error:
-            exchange.answer(error.status, error.body(), bare=error.bare)
+    def recite(self, exchange: Connection, request: Request) -> None:
+        """`POST /v1/audio/speech`: let a text in that is to be spoken.
 
-    def _begin(self, exchange: Connection, request: Request, directives: Directives) -> None:
+        Raises:
+            EngineError: refused at once.
+        """
+        directives = self._directives(request)
         if directives.status is not None:
             raise refusal(directives.status)
-        body = requests.body_of(request.body, request.headers.get("content-type", ""))
-        chat = request.path == "/v1/chat/completions"
-        asked = (requests.chat if chat else requests.completions)(body, self.engine.settings)
+        kind = request.headers.get("content-type", "")
+        recital = Recital(self.engine, exchange, spoken_text(requests.body_of(request.body, kind)), directives)
+        exchange.generation = recital
+        recital.start()
+
+    def _late(self, exchange: Connection, request: Request, directives: Directives, speech: Speech) -> None:
+        exchange.delayed = None
+        try:
+            self._begin(exchange, request, directives, speech)
+        except EngineError as error:
+            self.refuse(exchange, error)
+
+    def _begin(self, exchange: Connection, request: Request, directives: Directives, speech: Speech) -> None:
+        if directives.status is not None:
+            raise refusal(directives.status)
+        kind = "application/json" if speech.any_type else request.headers.get("content-type", "")
+        asked = speech.read(requests.body_of(request.body, kind), self.engine.settings)
         self.engine.admit(asked)
         # The id echoes the client's own (a14_stream_xrequestid, c12_bad_request_id_header).
         id_ = request.headers.get("x-request-id") or secrets.token_hex(8)
-        id_ = f"{'chatcmpl' if chat else 'cmpl'}-{id_}"
-        generation = Generation(self.engine, exchange, asked, directives, id_)
-        exchange.generation = generation
-        generation.start()
+
+        def begin(on_over: Callable[[], None] | None = None) -> None:
+            exchange.delayed = None
+            generation = Generation(
+                self.engine, exchange, asked, directives, speech.prefix + id_, speech.voice, on_over
+            )
+            exchange.generation = generation
+            generation.start()
+
+        if speech.before is None:
+            begin()
+        else:
+            speech.before(exchange, asked, begin)
 
     def _directives(self, request: Request) -> Directives:
         base = self.engine.fault.directives

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 
-import msgspec
-
-from simulator.server import serve, url_of
+from simulator.ready import announce
+from simulator.server import Simulator, serve
 from simulator.settings import SimulatorSettings
 
 if sys.platform != "win32":
@@ -30,9 +28,9 @@ def main(settings: SimulatorSettings, ready_file: str | None) -> int:
         0 after a signal, 1 when the address cannot be listened on.
     """
 
-    def ready(port: int) -> None:
+    def ready(simulator: Simulator) -> None:
         if ready_file is not None:
-            _announce(Path(ready_file), settings, port)
+            _announce(Path(ready_file), settings, simulator)
 
     async def run() -> None:
         await serve(settings, ready=ready)
@@ -48,9 +46,6 @@ def main(settings: SimulatorSettings, ready_file: str | None) -> int:
     return 0
 
 
-def _announce(path: Path, settings: SimulatorSettings, port: int) -> None:
-    url = url_of(settings.host, port)
-    line = {"name": settings.name, "url": url, "ops_url": url, "pid": os.getpid(), "kind": "simulated"}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(msgspec.json.encode(line))
-    part.replace(path)
+def _announce(path: Path, settings: SimulatorSettings, simulator: Simulator) -> None:
+    urls = {"url": simulator.backend_url, "ops_url": simulator.url}
+    announce(path, {"name": settings.name, **urls, "kind": "simulated"})

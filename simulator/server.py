@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from simulator.connection import Connection
 from simulator.engine import Engine, Stats
 from simulator.errors import engine_dead
+from simulator.flavours import flavour
 from simulator.routes import Routes
 from simulator.settings import SimulatorSettings
+from streamkit.wire.address import place
 
-__all__ = ["Simulator", "serve", "url_of"]
+__all__ = ["Simulator", "serve"]
 
 _BACKLOG = 4096
 #: How long a client gets to take the last bytes of a cut stream.
@@ -34,7 +36,7 @@ class Simulator:
         self._routes = routes
         self._server = server
         self.port: int = server.sockets[0].getsockname()[1]
-        self.url = url_of(engine.settings.host, self.port)
+        self.url = f"http://{place(engine.settings.host, self.port)}"
 
     @classmethod
     async def start(cls, settings: SimulatorSettings | None = None) -> Simulator:
@@ -45,10 +47,21 @@ class Simulator:
         """
         loop = asyncio.get_running_loop()
         engine = Engine(settings or SimulatorSettings(), loop)
-        routes = Routes(engine)
+        routes = flavour(engine)
         where = engine.settings
         server = await loop.create_server(lambda: Connection(routes, loop), where.host, where.port, backlog=_BACKLOG)
-        return cls(engine, routes, server)
+        simulator = cls(engine, routes, server)
+        try:
+            await routes.start()
+        except BaseException:
+            await simulator.close()
+            raise
+        return simulator
+
+    @property
+    def backend_url(self) -> str:
+        """What a `[[backends]]` table says; another port than `url` where the engine speaks gRPC."""
+        return self._routes.backend_url or self.url
 
     @property
     def stats(self) -> Stats:
@@ -62,6 +75,7 @@ class Simulator:
             connection.reset()
         await self._routes.quiet.wait()
         self.engine.batch.close()
+        await self._routes.close()
         await self._server.wait_closed()
 
     async def shut_down(self) -> None:
@@ -91,14 +105,14 @@ class Simulator:
 async def serve(
     settings: SimulatorSettings,
     *,
-    ready: Callable[[int], None] | None = None,
+    ready: Callable[[Simulator], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until `stop` is set or the process gets SIGTERM or SIGINT; a second signal cuts a drain short.
 
     Args:
         settings: of the simulator.
-        ready: called once with the port, when connections are taken.
+        ready: called once, when connections are taken.
         stop: set by whoever embeds the server; None leaves only signals.
 
     Raises:
@@ -113,7 +127,7 @@ async def serve(
 
     with _signals(on_signal):
         if ready is not None:
-            ready(simulator.port)
+            ready(simulator)
         try:
             await stop.wait()
             ending = asyncio.ensure_future(simulator.shut_down())
@@ -126,11 +140,6 @@ async def serve(
                 ending.result()
         finally:
             await simulator.close()
-
-
-def url_of(host: str, port: int) -> str:
-    """Return `http://host:port`, an IPv6 address in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""What a simulated vLLM server is like: its sizes, its speed, its limits."""
+"""What a simulated engine is like: its sizes, its speed, its limits."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ __all__ = ["SimulatorSettings"]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
+GIB: Final = 1024**3
 
 
 class SimulatorSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +30,8 @@ class SimulatorSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknow
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     #: What `@selector` in `X-Sim` is matched against, and the name in the ready file.
     name: str = "simulator-vllm"
-    engine: Literal["vllm"] = "vllm"
+    #: What it stands in for.
+    engine: Literal["vllm", "ollama", "llama-server", "tfserving"] = "vllm"
     #: Names that a request may ask for; the first answers a request without `model`.
     models: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("sim-chat",)
     #: Which API the process offers. A real vLLM serves `generate` or `embed`, never both.
@@ -46,6 +48,25 @@ class SimulatorSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknow
     max_num_queued_reqs: _Count = 0
     #: vLLM's `--max-num-queued-tokens`: bound of prompt tokens that wait; 0 = none.
     max_num_queued_tokens: _Count = 0
+
+    # Its GPU memory, as `/sim/gpu` shows it.
+    weights_bytes: _Count = 4 * GIB
+    kv_bytes: _Count = 2 * GIB
+    #: Stays while vLLM sleeps.
+    residue_bytes: _Count = GIB
+    #: Memory goes back so long after the engine said so.
+    release_ms: _NotNegative = 0.0
+
+    # Loading models: Ollama, llama-server, TensorFlow Serving.
+    load_ms: _NotNegative = 0.0
+    #: Ollama's `OLLAMA_KEEP_ALIVE`.
+    keep_loaded_ms: _NotNegative = 300_000.0
+    #: Ollama's `OLLAMA_MAX_LOADED_MODELS`.
+    max_loaded_models: _Positive = 3
+    #: Ollama's `OLLAMA_MAX_QUEUE`: requests that wait for a model to be loaded; further ones are 503.
+    max_pending_loads: _Count = 512
+    #: TensorFlow Serving's gRPC; 0 takes a free port. `port` is its REST port.
+    grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
 
     # Its speed.
     ttft_ms: _NotNegative = 80.0

@@ -30,8 +30,6 @@ _MIN_CHARS: Final = 900
 _MORE_CHARS: Final = 1_100
 
 Tokens = tuple[Token, ...]
-#: A literal run of tokens; or (slot name, one run for each value), the topic having one empty run.
-_Part = Tokens | tuple[str, tuple[Tokens, ...]]
 
 
 def _native(text: str) -> Tokens:

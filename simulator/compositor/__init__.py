@@ -1,0 +1,1 @@
+"""A simulator of the compositor: its gRPC, with pictures that are drawn and really encoded, and a voice that hums."""

@@ -1,0 +1,1 @@
+"""A stand-in for llama-server, held against bytes captured from the real one (tests/vectors/llamacpp)."""

@@ -1,0 +1,1 @@
+"""A stand-in for TensorFlow Serving: predictions and model states over gRPC, states over REST, too."""
