@@ -43,15 +43,19 @@ class Plan:
     load_cpu: int
     gateway_cpu: int
 
+    def pairs(self, scenario: Scenario) -> list[Gateway]:
+        """Return the gateways that a scenario is for: over WebSocket there are long streams only."""
+        return [one for one in self.gateways if isinstance(scenario, StreamScenario) or not one.websocket]
+
     @property
     def cells(self) -> int:
         """Runs without repetitions."""
-        return len(self.gateways) * len(self.scenarios) * self.rounds
+        return sum(len(self.pairs(scenario)) for scenario in self.scenarios) * self.rounds
 
     def estimate_s(self) -> float:
         """Guess how long it takes, without repetitions, in seconds."""
-        each_round = sum(scenario.estimate_s(self.seconds) for scenario in self.scenarios)
-        return each_round * len(self.gateways) * self.rounds
+        each_round = sum(scenario.estimate_s(self.seconds) * len(self.pairs(scenario)) for scenario in self.scenarios)
+        return each_round * self.rounds
 
 
 class Bench:
@@ -84,7 +88,7 @@ class Bench:
         for scenario in plan.scenarios:
             self._say(f"\n{scenario.name}: {scenario.title}")
             for number in range(1, plan.rounds + 1):
-                for gateway in plan.gateways:
+                for gateway in plan.pairs(scenario):
                     self._number += 1
                     if failures.get(gateway.name, 0) >= FAILURES_MAX:
                         continue

@@ -14,10 +14,13 @@ from loadtest.relay.scenarios import IDLE, PACED, TTFT
 from loadtest.relay.stats import Spread
 
 OURS: Final = "headrace"
+OURS_WS: Final = "headrace-ws"
 LOST: Final = "idle streams lost"
 #: CPU per token against nginx: what must be reached first, and the goal.
 FIRST_RATIO: Final = 1 / 0.7
 GOAL_RATIO: Final = 1.0
+#: A token over WebSocket against one over SSE.
+SOCKET_RATIO: Final = 1.25
 #: Against every gateway that is a Python or node program.
 INTERPRETED_RATIO: Final = 0.5
 TRANSIT_P99_RATIO: Final = 2.0
@@ -108,6 +111,7 @@ def _cpu(cells: _Cells, interpreted: set[str]) -> list[Verdict]:
         ),
         *_verdict(cells, PACED, ("CPU per token, staggered: goal", "<= nginx"), ratio, GOAL_RATIO, _TIMES, REFERENCE),
     ]
+    verdicts += _socket(cells)
     for (scenario, name), peer in cells.items():
         theirs = peer.figures.get("cpu_us_per_token")
         if scenario != PACED or name not in interpreted or not figure or not theirs:
@@ -118,6 +122,20 @@ def _cpu(cells: _Cells, interpreted: set[str]) -> list[Verdict]:
             cells, PACED, ("CPU per token, staggered", f"<= {name} / 2"), found, INTERPRETED_RATIO, _TIMES, name
         )
     return verdicts
+
+
+def _socket(cells: _Cells) -> list[Verdict]:
+    """Compare WebSocket with SSE of the same rounds."""
+    if (PACED, OURS_WS) not in cells:
+        return []
+    found = None
+    socket = cells[PACED, OURS_WS].figures.get("cpu_us_per_token")
+    sse = _figure(cells, PACED, "cpu_us_per_token")
+    if socket and sse:
+        low, high = socket.value.low / sse.value.high, socket.value.high / sse.value.low
+        found = Spread(socket.value.median / sse.value.median, low, high, socket.value.runs)
+    title = ("CPU per token over WebSocket", "<= 1.25 x SSE")
+    return _verdict(cells, PACED, title, found, SOCKET_RATIO, _TIMES, OURS_WS)
 
 
 def _transit(cells: _Cells) -> list[Verdict]:

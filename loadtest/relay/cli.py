@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import msgspec
 
@@ -24,20 +21,23 @@ from loadtest.relay.metrics import summarise
 from loadtest.relay.runs import GatewayInfo, Report, Rule, Settings
 from loadtest.relay.scenarios import SCENARIOS, Scenario, files_needed
 from loadtest.relay.table import render
+from loadtest.reported import ended_by_sigterm
+from streamkit.ops.command import INTERRUPTED, carry_out
+from streamkit.ops.options import Parser, new_file
 
 QUICK_SECONDS = 1.5
 QUICK_SCENARIOS = ("paced-20", "ttft", "nonstream", "idle", "saturated")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     gateways = ", ".join(gateway.name for gateway in all_gateways())
     scenarios = ", ".join(scenario.name for scenario in SCENARIOS)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="headrace bench relay",
         description="Runs Headrace and every other gateway on this machine against the same backend, one after the "
         "other in interleaved rounds, and prints what each costs per token.",
         epilog=f"gateways: {gateways}. scenarios: {scenarios}. $HEADRACE_PEERS_VENV may name a virtual environment "
-        "with litellm, vllm-router or sglang-router.",
+        "with litellm, vllm-router or sglang-router; $HEADRACE_BEFORE a checkout of another version to compare with.",
     )
     parser.add_argument("--quick", action="store_true", help="one short run of small scenarios: does it work?")
     parser.add_argument("--gateways", metavar="A,B", help="only these (default: all that are installed)")
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a measuring window (default: 8)")
     parser.add_argument("--cpus", metavar="LOAD,GATEWAY", help="cores to use (default: the first two)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write everything there too")
     return parser
 
 
@@ -115,10 +115,6 @@ def _plan(options: argparse.Namespace) -> tuple[Plan, list[GatewayInfo], Setting
     return plan, infos, settings
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -140,12 +136,11 @@ def _report(bench: Bench, plan: Plan, infos: list[GatewayInfo], settings: Settin
 
 def main(argv: list[str]) -> int:
     """Run the benchmark; 0 when it ran, 1 when a gateway or the load side failed, 2 for wrong arguments."""
-    options = _parser().parse_args(argv)
-    try:
-        plan, infos, settings = _plan(options)
-    except UnfitError as error:
-        print(f"headrace bench relay: {error}", file=sys.stderr)
-        return 2
+    return carry_out(_parser(), argv, _main, refusals=(UnfitError,))
+
+
+def _main(options: argparse.Namespace) -> int:
+    plan, infos, settings = _plan(options)
     _say(
         f"{len(plan.gateways)} gateways, {len(plan.scenarios)} scenarios, {plan.rounds} round(s): {plan.cells} runs, "
         f"about {plan.estimate_s() / 60:.0f} min"
@@ -154,21 +149,16 @@ def main(argv: list[str]) -> int:
         if info.missing:
             _say(f"left out: {info.name} ({info.missing})")
     status = 0
-    # So that SIGTERM, too, ends every child on the way out.
-    before = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-            bench = Bench(plan, Path(folder), _say)
-            try:
-                bench.run()
-            except KeyboardInterrupt:
-                _say("interrupted: the report holds what was measured so far")
-                status = 130
-            except LoadSideError as error:
-                print(f"headrace bench relay: {error}", file=sys.stderr)
-                status = 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        bench = Bench(plan, Path(folder), _say)
+        try:
+            bench.run()
+        except KeyboardInterrupt:
+            _say("interrupted: the report holds what was measured so far")
+            status = INTERRUPTED
+        except LoadSideError as error:
+            print(f"headrace bench relay: {error}", file=sys.stderr)
+            status = 1
     if not bench.runs:
         return status
     report = _report(bench, plan, infos, settings)

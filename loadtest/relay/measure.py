@@ -70,6 +70,11 @@ class Meter:
         return proc.rss_bytes(proc.tree(self._gateway.path_pids()))
 
     @property
+    def websocket(self) -> bool:
+        """Streams are asked for over WebSocket."""
+        return self._gateway.websocket
+
+    @property
     def has_processes(self) -> bool:
         """False for no gateway at all: it has no cost."""
         return bool(self._gateway.pids())
@@ -171,6 +176,8 @@ def measure_streams(
             ramp_per_s=scenario.ramp_per_s,
             deadline_s=scenario.streams / scenario.ramp_per_s + OPEN_MARGIN_S,
             counts_only=scenario.saturating,
+            websocket=meter.websocket,
+            resumable=scenario.resumable,
         )
     )
     time.sleep(SETTLE_S)

@@ -18,6 +18,7 @@ class StreamScenario:
         ramp_per_s: streams opened a second.
         window_s: shortest measuring window, in seconds.
         memory: what is wanted is memory, so the gateway's is taken before and after.
+        resumable: our header for resume is sent, which means nothing to others: what ids and a replay ring cost.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StreamScenario:
     ramp_per_s: float = 150.0
     window_s: float = 0.0
     memory: bool = False
+    resumable: bool = False
 
     @property
     def title(self) -> str:
@@ -36,7 +38,8 @@ class StreamScenario:
             return f"{streams} as fast as they go (no target)"
         if self.memory:
             return f"{streams}, one token every {1 / self.tokens_per_s:g} s"
-        return f"{streams} x {self.tokens_per_s:g} tokens/s, {'all in step' if self.step else 'staggered'}"
+        more = ", resumable" if self.resumable else ""
+        return f"{streams} x {self.tokens_per_s:g} tokens/s, {'all in step' if self.step else 'staggered'}{more}"
 
     @property
     def saturating(self) -> bool:
@@ -116,6 +119,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     StreamScenario(PACED, 300, 20),
     StreamScenario("paced-50", 300, 50),
     StreamScenario("step-20", 300, 20, step=True),
+    StreamScenario("resume-20", 300, 20, resumable=True),
     RequestScenario(TTFT[0], stream=True, rate_per_s=0, in_flight_max=1, tokens=4),
     RequestScenario(TTFT[1], stream=True, rate_per_s=100, in_flight_max=256, tokens=20, tokens_per_s=100),
     RequestScenario("nonstream", stream=False, rate_per_s=1000, in_flight_max=64, tokens=50),

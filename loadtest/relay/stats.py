@@ -53,6 +53,16 @@ def spread(values: Sequence[float]) -> Spread | None:
     return Spread(median(values), min(values), max(values), len(values)) if values else None
 
 
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return the least-squares slope of (x, y) points; 0 for fewer than two."""
+    if len(points) < 2:
+        return 0.0
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    around = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / around if around else 0.0
+
+
 def ratios(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
     """Divide two gateways' values round by round, in the rounds that have both."""
     return [ours[number] / theirs[number] for number in sorted(ours) if theirs.get(number)]

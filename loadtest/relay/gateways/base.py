@@ -6,12 +6,12 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from loadtest.launched import SiteError, served
 from loadtest.relay.children import Child
 
 #: Names the folder of a virtual environment with peers that are Python programs.
@@ -34,6 +34,10 @@ class Gateway(Protocol):
     @property
     def interpreted(self) -> bool:
         """It is a Python or node program: a budget compares us with those."""
+
+    @property
+    def websocket(self) -> bool:
+        """It is asked over WebSocket, for long streams only."""
 
     def available(self) -> str | None:
         """Return why it cannot run here, or None."""
@@ -105,6 +109,7 @@ class ProcessGateway:
         interpreted: it is a Python or node program.
     """
 
+    websocket: bool = False
     #: It must answer by then.
     start_s: float = 20.0
     #: Answered with 200 once it serves; passed on to the backend by plain proxies.
@@ -136,11 +141,11 @@ class ProcessGateway:
             log=log,
             environment=self.environment(backend_url),
         )
-        deadline = time.monotonic() + self.start_s
-        while not answers(url, self.ready_path, 1.0):
-            if child.ended_within(0.05) or time.monotonic() > deadline:
-                self.stop()
-                raise GatewayError(child.epitaph("does not serve"))
+        try:
+            served(child, lambda: answers(url, self.ready_path, 1.0), self.start_s)
+        except SiteError as error:
+            self.stop()
+            raise GatewayError(str(error)) from error
         return url
 
     def pids(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ class Direct:
 
     name = "direct"
     interpreted = False
+    websocket = False
 
     def available(self) -> str | None:
         """It always is."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import sys
-import time
 from pathlib import Path
 from string import Template
 from typing import Final
 
-import msgspec
-
+from loadtest.launched import SiteError, headrace, served, services
 from loadtest.relay.children import Child
 from loadtest.relay.gateways.base import CONNECTIONS, GatewayError, answers
 from loadtest.relay.load.chunks import MODEL
 
-START_S: Final = 60.0
+#: Names a checkout of another version, which runs as `headrace-before`.
+BEFORE: Final = "HEADRACE_BEFORE"
 _CONFIG: Final = Template("""\
 [[backends]]
 name = "bench"
@@ -27,29 +25,23 @@ max_inflight = $inflight
 """)
 
 
-class _Service(msgspec.Struct, frozen=True):
-    """One line of the ready-file; it may hold more than is read here."""
-
-    name: str
-    #: Null for what was there before and is only used.
-    pid: int | None = None
-    url: str | None = None
-    ops_url: str | None = None
-
-
-class _Ready(msgspec.Struct, frozen=True):
-    services: list[_Service]
-
-
 class Headrace:
-    """Us. The edge alone is on the token path; control only answers where to go."""
+    """Us. The edge alone is on the token path; control only answers where to go.
 
-    name = "headrace"
+    Args:
+        websocket: streams are asked for at `/v1/ws`, one to a socket.
+        checkout: another version's files, which run in this environment; for a change's cost within one run.
+    """
+
     interpreted = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, websocket: bool = False, checkout: Path | None = None) -> None:
+        self.name = "headrace-ws" if websocket else "headrace" if checkout is None else "headrace-before"
+        self.websocket = websocket
+        self._checkout = checkout
         self._child: Child | None = None
         self._edge_pid = 0
+        self._url = ""
 
     def available(self) -> str | None:
         """It needs the `launch` package beside this one."""
@@ -70,35 +62,22 @@ class Headrace:
         config.write_text(_CONFIG.substitute(backend=backend_url, model=MODEL, inflight=2 * CONNECTIONS))
         ready.unlink(missing_ok=True)
         log.unlink(missing_ok=True)
-        command = [
-            sys.executable, "-m", "launch", "up", "--config", str(config), "--port-base", "0",
-            "--ready-file", str(ready),
-        ]  # fmt: skip
-        self._child = Child(self.name, command, cpus=cpus, log=log)
-        deadline = time.monotonic() + START_S
-        edge: _Service | None = None
-        while True:
-            edge = edge or self._edge(ready)
-            if edge and edge.pid and edge.url and edge.ops_url and answers(edge.ops_url, "/readyz", 1.0):
-                self._edge_pid = edge.pid
-                return edge.url
-            if self._child.ended_within(0.05) or time.monotonic() > deadline:
-                epitaph = self._child.epitaph("does not serve")
-                self.stop()
-                raise GatewayError(epitaph)
-
-    @staticmethod
-    def _edge(ready: Path) -> _Service | None:
-        """Return the edge's entry once the ready-file is whole."""
+        command = headrace("up", "--config", str(config), "--port-base", "0", "--ready-file", str(ready))
+        other = {"PYTHONPATH": str(self._checkout)} if self._checkout is not None else None
+        self._child = child = Child(self.name, command, cpus=cpus, log=log, environment=other)
         try:
-            services = msgspec.json.decode(ready.read_bytes(), type=_Ready).services
-        except FileNotFoundError:
-            return None
-        except msgspec.ValidationError as error:
-            raise GatewayError(f"headrace's ready-file is not as agreed: {error}") from error
-        except msgspec.DecodeError:
-            return None  # Being written.
-        return next((service for service in services if service.name.startswith("edge")), None)
+            served(child, lambda: self._serves(ready))
+        except SiteError as error:
+            self.stop()
+            raise GatewayError(str(error)) from error
+        return self._url
+
+    def _serves(self, ready: Path) -> bool:
+        edge = services(ready).get("edge")
+        if edge is None or edge.pid is None or edge.url is None or edge.ops_url is None:
+            return False
+        self._url, self._edge_pid = edge.url, edge.pid
+        return answers(edge.ops_url, "/readyz", 1.0)
 
     def pids(self) -> tuple[int, ...]:
         """Return the supervisor, whose tree holds all services."""

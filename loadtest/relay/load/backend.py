@@ -31,6 +31,8 @@ REQUEST_MAX_BYTES: Final = 1 << 20
 SENDS_MAX: Final = 64
 #: Tokens of one saturated stream that share a send and a stamp.
 FLOOD_TOKENS: Final = 16
+#: A request whose OpenAI field `user` says so is sent as fast as it is read.
+FLOOD_USER: Final = "flood"
 #: The fractional part of the golden ratio: multiples of it, modulo 1, fill an interval evenly.
 GOLDEN: Final = 0.618033988749895
 _IN: Final = select.EPOLLIN
@@ -168,6 +170,7 @@ class Backend:
         options = request.get("stream_options")
         peer.limit = limit if isinstance(limit, int) else 16
         peer.usage = isinstance(options, dict) and options.get("include_usage") is True
+        peer.flood = not self._pace.interval_ns or request.get("user") == FLOOD_USER
         peer.sent = 0
         peer.number = self._number
         peer.pieces = pieces = chunks.StreamBytes(self._number)
@@ -178,7 +181,7 @@ class Backend:
         interval = self._pace.interval_ns
         if peer.sent >= peer.limit:
             self._finish(peer)
-        elif not interval:
+        elif peer.flood:
             self._flood(peer)
         else:
             due = now + int(self._number * GOLDEN % 1 * interval)
@@ -258,7 +261,7 @@ class Backend:
             return
         if peer.backlog:
             return
-        if peer.pieces and not self._pace.interval_ns:
+        if peer.pieces and peer.flood:
             self._flood(peer)
         elif peer.live:
             peer.out_armed = False

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from loadtest.relay.load.chunks import MODEL
 from loadtest.relay.load.responses import EventScanner, ProtocolError, ResponseReader
+from loadtest.relay.load.sockets import SocketReader, start_frame
 
 #: Bounds what a saturated stream leaves in the kernel.
 RCVBUF_BYTES: Final = 128 * 1024
@@ -18,15 +19,19 @@ READ_BYTES: Final = 65536
 Outcome = Literal["whole", "cut", "refused", "errored", "miscounted", "unfinished"]
 
 
-def request_bytes(host: str, port: int, *, stream: bool, max_tokens: int) -> bytes:
+PROMPT: Final = "Say in a few plain words how a mill wheel turns, and why the water has to come in steadily. " * 2
+
+
+def request_bytes(host: str, port: int, *, stream: bool, max_tokens: int, resumable: bool = False) -> bytes:
     """Return a chat completion request with a prompt of about 200 bytes."""
-    prompt = "Say in a few plain words how a mill wheel turns, and why the water has to come in steadily. " * 2
     body = (
-        f'{{"model":"{MODEL}","messages":[{{"role":"user","content":"{prompt}"}}],'
+        f'{{"model":"{MODEL}","messages":[{{"role":"user","content":"{PROMPT}"}}],'
         f'"max_tokens":{max_tokens},"stream":{"true" if stream else "false"}}}'
     ).encode()
+    # The shortest window: what a finished stream keeps is not what is measured.
+    resume = "X-Headrace-Resume: 1\r\n" if resumable else ""
     return (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: headrace-bench\r\n"
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: headrace-bench\r\n{resume}"
         f"Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
@@ -37,6 +42,7 @@ class Connection:
     Args:
         epoll: where it registers itself.
         stream: the answers are event streams.
+        socket_tokens: speak WebSocket and ask for so many tokens; what `ask` sends is the handshake then.
     """
 
     __slots__ = (
@@ -44,13 +50,15 @@ class Connection:
         "refusal", "scanner", "sock", "stream",
     )  # fmt: skip
 
-    def __init__(self, host: str, port: int, epoll: select.epoll, *, stream: bool) -> None:
+    def __init__(self, host: str, port: int, epoll: select.epoll, *, stream: bool, socket_tokens: int = 0) -> None:
         self._epoll = epoll
         self._outbox = b""
         self.stream = stream
         #: Requests so far.
         self.asked = 0
-        self.reader = ResponseReader()
+        self.reader: ResponseReader | SocketReader = ResponseReader()
+        if socket_tokens:
+            self.reader = SocketReader(start_frame(PROMPT, socket_tokens))
         self.scanner = EventScanner()
         self.outcome: Outcome | None = None
         self.refusal = ""
@@ -118,6 +126,9 @@ class Connection:
             self.refusal = str(error)
             self._end("cut")
             return now, []
+        if isinstance(reader, SocketReader) and reader.pending:
+            self._outbox, reader.pending = reader.pending, b""
+            self.writable()
         stamps: list[int] = []
         if reader.status == 200:
             if self.stream:

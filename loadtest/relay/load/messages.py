@@ -44,6 +44,10 @@ class OpenStreams(Command, frozen=True, kw_only=True):
     deadline_s: float
     #: Count tokens only, without a stamp for each: for the saturated case.
     counts_only: bool = False
+    #: Each stream on a WebSocket of its own.
+    websocket: bool = False
+    #: Ask for streams that can be resumed, where the gateway knows what that is.
+    resumable: bool = False
 
 
 class AwaitEnd(Command, frozen=True, kw_only=True):

@@ -10,7 +10,9 @@ from loadtest.relay.load import chunks
 class Peer:
     """One connection of a gateway, and the stream on it, if any."""
 
-    __slots__ = ("backlog", "fd", "inbox", "limit", "live", "number", "out_armed", "pieces", "sent", "sock", "usage")
+    __slots__ = (
+        "backlog", "fd", "flood", "inbox", "limit", "live", "number", "out_armed", "pieces", "sent", "sock", "usage",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -22,5 +24,7 @@ class Peer:
         self.limit = 0
         self.sent = 0
         self.usage = False
+        #: This stream is sent as fast as its reader takes it, whatever the pace.
+        self.flood = False
         self.live = True
         self.out_armed = False

@@ -12,6 +12,7 @@ from typing import Final
 
 from loadtest.relay.load.connection import Connection, request_bytes
 from loadtest.relay.load.messages import AwaitEnd, Flowing, OpenStreams, Outcomes, StreamsReport
+from loadtest.relay.load.sockets import handshake_bytes
 from loadtest.relay.stats import quantiles
 
 NS: Final = 1_000_000_000
@@ -30,7 +31,13 @@ class StreamsJob:
     def __init__(self, epoll: select.epoll, spec: OpenStreams) -> None:
         self._epoll = epoll
         self._spec = spec
-        self._request = request_bytes(spec.host, spec.port, stream=True, max_tokens=TOKENS_WITHOUT_END)
+        self._tokens = TOKENS_WITHOUT_END if spec.websocket else 0
+        if spec.websocket:
+            self._request = handshake_bytes(spec.host, spec.port)
+        else:
+            self._request = request_bytes(
+                spec.host, spec.port, stream=True, max_tokens=TOKENS_WITHOUT_END, resumable=spec.resumable
+            )
         self.connections: dict[int, Connection] = {}
         self._outcomes: Counter[str] = Counter()
         self._complaint = ""
@@ -84,7 +91,8 @@ class StreamsJob:
         return None
 
     def _open(self, now: int) -> None:
-        connection = Connection(self._spec.host, self._spec.port, self._epoll, stream=True)
+        spec = self._spec
+        connection = Connection(spec.host, spec.port, self._epoll, stream=True, socket_tokens=self._tokens)
         connection.ask(self._request, now)
         self.connections[connection.fd] = connection
         self._opened += 1

@@ -1,0 +1,1 @@
+"""A TCP proxy that makes connections bad in chosen ways, while they are open."""

@@ -1,0 +1,1 @@
+"""A conformance suite for streaming gateways that speak the OpenAI wire format: anybody's."""

@@ -1,0 +1,10 @@
+"""`python -m loadtest.conform`."""
+
+from __future__ import annotations
+
+import sys
+
+from loadtest.conform.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

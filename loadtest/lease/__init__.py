@@ -1,0 +1,1 @@
+"""What a GPU lease costs: handshakes beside other holders, and ten thousand leases at once."""

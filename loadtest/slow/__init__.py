@@ -1,0 +1,1 @@
+"""Slow readers: what a crowd of them costs a gateway's memory, and its other clients."""

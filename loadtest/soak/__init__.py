@@ -1,0 +1,1 @@
+"""A long run of mixed load over a real site: does anything grow, leak or lie?"""
