@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from launch.leave import leave_with
 from launch.logs import Log
 
-__all__ = ["Child", "StartError", "ending"]
+__all__ = ["Child", "Program", "StartError", "ending"]
 
 _POLL_S: Final = 0.02
 
@@ -27,6 +29,21 @@ class StartError(Exception):
         super().__init__(message)
         self.lines = lines
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a child runs.
+
+    Args:
+        line: its command line.
+        ready: returns, for the process's id, what its ready file would say; None = not ready yet.
+        foreign: it is none of ours, so it must be made to end with us.
+    """
+
+    line: list[str]
+    ready: Callable[[int], dict[str, Any] | None]
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +62,13 @@ class Child:
 
     @classmethod
     async def start(
-        cls, name: str, arguments: list[str], *, folder: Path, start_ms: int, working: Callable[[], None]
+        cls, name: str, program: Program | list[str], *, folder: Path, start_ms: int, working: Callable[[], None]
     ) -> Child:
-        """Start `python -m launch` with `arguments` and wait until it is ready.
+        """Start a program and wait until it is ready.
 
         Args:
             name: its name, and the stem of its files in `folder`.
-            arguments: a subcommand and its options.
+            program: what to run; a list is a subcommand of ours and its options.
             folder: for the log and the ready file.
             start_ms: longest wait.
             working: called about fifty times a second meanwhile.
@@ -59,15 +76,15 @@ class Child:
         Raises:
             StartError: it ended, or was not ready in time.
         """
-        ready_file = folder / f"{name}.ready.json"
-        ready_file.unlink(missing_ok=True)
+        if isinstance(program, list):
+            program = _ours(program, folder / f"{name}.ready.json")
         log = Log(folder / f"{name}.log")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "launch", *arguments,
-            "--ready-file", str(ready_file), "--leave-with", str(os.getpid()),
+            *program.line,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             # The terminal's Ctrl-C is for `up` alone: a child that got it twice would cut its streams.
             start_new_session=True,
+            preexec_fn=functools.partial(leave_with, os.getpid()) if program.foreign else None,
         )  # fmt: skip
         if process.stdout is None:
             raise RuntimeError("a pipe was asked for")
@@ -75,13 +92,12 @@ class Child:
         child = cls(name, process, {}, log, copying)
         try:
             async with asyncio.timeout(start_ms / 1000):
-                while not ready_file.exists():
+                while (ready := program.ready(process.pid)) is None:
                     if process.returncode is not None:
                         raise StartError(*await child._last_words())
                     working()
                     await asyncio.sleep(_POLL_S)
-            child.ready.update(json.loads(ready_file.read_bytes()))
-            ready_file.unlink(missing_ok=True)
+            child.ready.update(ready)
         except TimeoutError:
             await child.stop(0)
             raise StartError(f"{name} was not ready within {start_ms} ms", log.tail()) from None
@@ -94,6 +110,11 @@ class Child:
         """Send SIGTERM; a second one makes the child cut its work."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
+
+    def hangup(self) -> None:
+        """Send SIGHUP: read the configuration again."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGHUP)
 
     async def stop(self, grace_ms: int) -> None:
         """End the child: SIGTERM, `grace_ms` to finish, then SIGKILL."""
@@ -120,6 +141,20 @@ class Child:
         self._copying.cancel()
         await asyncio.gather(self._copying, return_exceptions=True)
         self.log.close()
+
+
+def _ours(arguments: list[str], ready_file: Path) -> Program:
+    ready_file.unlink(missing_ok=True)
+
+    def ready(_pid: int) -> dict[str, Any] | None:
+        if not ready_file.exists():
+            return None
+        members: dict[str, Any] = json.loads(ready_file.read_bytes())
+        ready_file.unlink(missing_ok=True)
+        return members
+
+    options = ["--ready-file", str(ready_file), "--leave-with", str(os.getpid())]
+    return Program([sys.executable, "-m", "launch", *arguments, *options], ready)
 
 
 def ending(status: int | None) -> str:

@@ -1,90 +1,71 @@
-"""One file for all services: reading `headrace.toml`, and refusing what could not run."""
+"""One file for all services, read and refused in one place."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from launch import toml
+from launch import broker as nats
+from launch.avatar import avatars_of, missing_extras, voiceless
+from launch.backends import backends_of
+from launch.budgets import budgets_of, check_budgets
+from launch.configuration import Configuration
+from launch.media import check_media
+from launch.models import models_of
+from launch.ports import (
+    ARBITER_OFFSET,
+    COMPOSITOR_OFFSET,
+    INFERENCE_OFFSET,
+    PORT_BASE,
+    SIMULATOR_OFFSET,
+    check_ports,
+)
 from streamkit.ops import settings
 from streamkit.ops.settings import SettingsError
 from streamkit.wire.backend import Backend
+from streamkit.wire.models import Models
 
 if TYPE_CHECKING:
-    from control.settings import ControlSettings
+    from compositor.settings import AvatarSettings
+    from core_gpu.modes.settings import Budget
     from edge.settings import EdgeSettings
-    from simulator.settings import SimulatorSettings
 
 __all__ = [
-    "PORT_BASE",
-    "SIMULATOR_OFFSET",
-    "Configuration",
+    "SECTIONS",
+    "SERVICES",
+    "avatars",
     "backends",
+    "budgets",
+    "check_edge",
     "load",
+    "models",
     "notes",
     "of_machine",
-    "ports",
     "section",
 ]
 
-PORT_BASE: Final = 7400
-#: A service's own default is its port on base 7400; the simulator's own default is any free port.
-SIMULATOR_OFFSET: Final = 30
-
-#: Imported only by who needs them: an edge process loads nothing of control's.
-_SECTIONS: Final = {
+#: Settings by the name of their table. Imported only by who needs them: an edge process loads nothing of control's.
+SECTIONS: Final = {
     "edge": ("edge.settings", "EdgeSettings"),
     "control": ("control.settings", "ControlSettings"),
+    "arbiter": ("core_gpu.arbiter.settings", "ArbiterSettings"),
+    "inference": ("core_gpu.inference.settings", "InferenceSettings"),
+    "compositor": ("compositor.settings", "CompositorSettings"),
+    "speech": ("compositor.speech.settings", "SpeechSettings"),
+    "gpu": ("core_gpu.modes.settings", "GpuSettings"),
+    "nats": ("launch.broker", "NatsSettings"),
+    "observe": ("observe.settings", "ObserveSettings"),
+    "prober": ("observe.settings", "ProberSettings"),
+    "healing": ("observe.settings", "HealingSettings"),
     "simulator": ("simulator.settings", "SimulatorSettings"),
 }
-_TABLES: Final = (*_SECTIONS, "backends")
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """Everything that one machine runs."""
-
-    edge: EdgeSettings
-    control: ControlSettings
-    backends: tuple[Backend, ...]
-    #: None = no simulator is started.
-    simulator: SimulatorSettings | None
-
-    def document(self, heading: str) -> str:
-        """Return this configuration as TOML."""
-        tables: dict[str, Any] = {"edge": toml.changed(self.edge), "control": toml.changed(self.control)}
-        if self.simulator is not None:
-            # Its port is never left to a default: the struct's and the file's are not the same.
-            tables["simulator"] = {"port": self.simulator.port, **toml.changed(self.simulator)}
-        tables["backends"] = [toml.changed(backend) for backend in self.backends]
-        return toml.document(heading, tables)
-
-    def on(self, base: int) -> Configuration:
-        """Return this configuration with every port counted from `base`; 0 = free ports everywhere."""
-        simulator = self.simulator
-        return replace(
-            self,
-            edge=_moved(self.edge, base),
-            control=_moved(self.control, base),
-            simulator=simulator and msgspec.structs.replace(simulator, port=base and base + SIMULATOR_OFFSET),
-        )
-
-    def with_edge_port(self, port: int) -> Configuration:
-        """Return this configuration with the edge on `port`."""
-        return replace(self, edge=msgspec.structs.replace(self.edge, port=port))
-
-
-class Named(NamedTuple):
-    """A port and the key that sets it."""
-
-    key: str
-    port: int
+#: The tables that are services, in the order in which a person would look at them.
+SERVICES: Final = tuple(name for name in SECTIONS if name not in ("gpu", "speech", "prober", "healing"))
+_TABLES: Final = (*SECTIONS, "avatars", "backends", "budgets", "aliases", "equivalents", "models")
 
 
 def section(path: str | os.PathLike[str] | None, name: str) -> Any:
@@ -102,7 +83,34 @@ def backends(path: str | os.PathLike[str] | None) -> tuple[Backend, ...]:
     Raises:
         SettingsError: the file or one of the backends cannot be used.
     """
-    return _backends(_tables(path), str(path))
+    return backends_of(_tables(path), str(path))
+
+
+def avatars(path: str | os.PathLike[str] | None) -> tuple[AvatarSettings, ...]:
+    """Return the `[[avatars]]` of the file at `path`, or the drawn one where it has none.
+
+    Raises:
+        SettingsError: the file or one of the avatars cannot be used.
+    """
+    return avatars_of(_tables(path), str(path))
+
+
+def budgets(path: str | os.PathLike[str] | None) -> tuple[Budget, ...]:
+    """Return the `[[budgets]]` of the file at `path`.
+
+    Raises:
+        SettingsError: the file or one of the budgets cannot be used.
+    """
+    return budgets_of(_tables(path), str(path))
+
+
+def models(path: str | os.PathLike[str] | None) -> Models:
+    """Return the `[[aliases]]` and `[[models]]` of the file at `path`.
+
+    Raises:
+        SettingsError: the file or one of them cannot be used.
+    """
+    return models_of(_tables(path), str(path))
 
 
 def load(path: str | os.PathLike[str]) -> Configuration:
@@ -115,9 +123,23 @@ def load(path: str | os.PathLike[str]) -> Configuration:
     found = Configuration(
         _section(tables, where, "edge"),
         _section(tables, where, "control"),
-        _backends(tables, where),
+        backends_of(tables, where),
         _section(tables, where, "simulator") if "simulator" in tables else None,
+        _grpc(tables, where, "arbiter", ARBITER_OFFSET) if "arbiter" in tables else None,
+        models_of(tables, where),
+        budgets=budgets_of(tables, where),
+        gpu=_section(tables, where, "gpu") if "gpu" in tables else None,
+        nats=_section(tables, where, "nats") if "nats" in tables else None,
+        observe=_section(tables, where, "observe") if "observe" in tables else None,
+        prober=_section(tables, where, "prober") if "prober" in tables else None,
+        healing=_section(tables, where, "healing") if "healing" in tables else None,
+        inference=_grpc(tables, where, "inference", INFERENCE_OFFSET) if "inference" in tables else None,
+        speech=_section(tables, where, "speech") if "speech" in tables else None,
+        compositor=_grpc(tables, where, "compositor", COMPOSITOR_OFFSET) if "compositor" in tables else None,
+        avatars=avatars_of(tables, where) if tables.keys() & {"compositor", "avatars"} else (),
     )
+    if found.budgets:
+        check_budgets(found.budgets, found.gpu or _section(tables, where, "gpu"), where)
     _check(found, where)
     return found
 
@@ -125,26 +147,38 @@ def load(path: str | os.PathLike[str]) -> Configuration:
 def of_machine(found: tuple[Backend, ...]) -> Configuration:
     """Return what runs without a file: defaults, the engines that were found, or else the simulator."""
     simulator = None if found else _section({}, "", "simulator")
-    return Configuration(_section({}, "", "edge"), _section({}, "", "control"), found, simulator)
+    # Without its packages a machine still streams; `notes` says what is missing.
+    arbiter = _grpc({}, "", "arbiter", ARBITER_OFFSET) if importlib.util.find_spec("grpc") else None
+    inference = compositor = None
+    if not missing_extras():
+        inference = _grpc({}, "", "inference", INFERENCE_OFFSET)
+        compositor = _grpc({}, "", "compositor", COMPOSITOR_OFFSET)
+    broker = _section({}, "", "nats")
+    if arbiter is None or nats.found(broker.program) is None:
+        broker = None
+    return Configuration(
+        _section({}, "", "edge"), _section({}, "", "control"), found, simulator, arbiter, nats=broker,
+        inference=inference, observe=_section({}, "", "observe") if broker is not None else None,
+        compositor=compositor, avatars=avatars_of({}, "") if compositor is not None else (),
+    )  # fmt: skip
 
 
 def notes(found: Configuration) -> list[str]:
     """Return what is allowed but should be seen: one line each."""
-    return [
-        f"backend {backend.name}: the environment here has no {backend.api_key_env}; control would not start"
-        for backend in found.backends
-        if backend.api_key_env and not os.environ.get(backend.api_key_env)
-    ]
-
-
-def ports(found: Configuration) -> Iterator[Named]:
-    """Yield every port that this configuration listens on, 0 included."""
-    yield Named("edge.port", found.edge.port)
-    yield Named("edge.ops_port", found.edge.ops_port)
-    yield Named("control.port", found.control.port)
-    yield Named("control.ops_port", found.control.ops_port)
-    if found.simulator is not None:
-        yield Named("simulator.port", found.simulator.port)
+    missing = []
+    if found.arbiter is None and importlib.util.find_spec("grpc") is None:
+        missing = ["no arbiter: the package grpcio is missing, pip install 'headrace[arbiter]'"]
+    elif found.arbiter is not None and found.nats is None and not found.arbiter.nats_url:
+        missing = ["the arbiter's pressure reaches nobody: add a [nats] table (pip install 'headrace[broker]')"]
+    return (
+        missing
+        + [
+            f"backend {backend.name}: the environment here has no {backend.api_key_env}; control would not start"
+            for backend in found.backends
+            if backend.api_key_env and not os.environ.get(backend.api_key_env)
+        ]
+        + voiceless(found)
+    )
 
 
 def _tables(path: str | os.PathLike[str] | None) -> dict[str, Any]:
@@ -156,7 +190,7 @@ def _tables(path: str | os.PathLike[str] | None) -> dict[str, Any]:
 
 
 def _section(tables: dict[str, Any], where: str, name: str) -> Any:
-    module, kind = _SECTIONS[name]
+    module, kind = SECTIONS[name]
     type_ = getattr(importlib.import_module(module), kind)
     found = settings.convert(tables.get(name, {}), type_, where, key=name)
     if name == "simulator" and "port" not in tables.get(name, {}):
@@ -164,41 +198,33 @@ def _section(tables: dict[str, Any], where: str, name: str) -> Any:
     return found
 
 
-def _backends(tables: dict[str, Any], where: str) -> tuple[Backend, ...]:
-    found = settings.convert(tables.get("backends", []), tuple[Backend, ...], where, key="backends")
-    names: dict[str, int] = {}
-    urls: dict[str, str] = {}
-    for index, backend in enumerate(found):
-        key = f"{where}: backends[{index}]"
-        if backend.name in names:
-            raise SettingsError(f'{key}.name: "{backend.name}" is backends[{names[backend.name]}] already')
-        url = backend.url.rstrip("/")
-        if problem := _unanswerable(url):
-            raise SettingsError(f'{key}.url: {problem}, got "{backend.url}"')
-        if url in urls:
-            raise SettingsError(f'{key}.url: "{backend.url}" is the address of "{urls[url]}" already')
-        names[backend.name], urls[url] = index, backend.name
-    return found
+def _grpc(tables: dict[str, Any], where: str, name: str, offset: int) -> Any:
+    """Return a gRPC service's settings as one of several services, whose ports are counted from one base."""
+    found = _section(tables, where, name)
+    if "port" in tables.get(name, {}):
+        return found
+    return msgspec.structs.replace(found, port=PORT_BASE + offset)
 
 
-def _unanswerable(url: str) -> str | None:
-    """Return why nobody could answer at `url`, or None."""
-    parts = urlsplit(url)
-    if parts.username is not None or parts.password is not None:
-        return "expected no credentials here (name them with api_key_env)"
-    try:
-        number = parts.port
-    except ValueError:
-        return "expected a port from 1 to 65535"
-    if number == 0:
-        return "expected a port from 1 to 65535"
-    if not parts.hostname:
-        return "expected a host name or address"
-    if parts.hostname in ("0.0.0.0", "::"):  # noqa: S104  refused
-        return "expected an address to connect to (127.0.0.1 for this machine)"
-    if parts.path.rstrip("/").endswith("/v1"):
-        return "expected the base address, without /v1"
-    return None
+def check_edge(edge: EdgeSettings, where: str) -> None:
+    """Return if the edge's settings fit together.
+
+    Raises:
+        SettingsError: which do not, and why.
+    """
+    if edge.route_timeout_ms >= edge.commit_after_ms:
+        raise SettingsError(
+            f"{where}: edge.route_timeout_ms: expected less than edge.commit_after_ms"
+            f" ({edge.commit_after_ms}), got {edge.route_timeout_ms};"
+            " otherwise a refusal could no longer be a status code"
+        )
+    if edge.queue_ms >= edge.commit_after_ms:
+        raise SettingsError(
+            f"{where}: edge.queue_ms: expected less than edge.commit_after_ms"
+            f" ({edge.commit_after_ms}), got {edge.queue_ms};"
+            " otherwise a request that waited in vain could no longer be answered 429"
+        )
+    check_media(edge, where)
 
 
 def _check(found: Configuration, where: str) -> None:
@@ -212,21 +238,5 @@ def _check(found: Configuration, where: str) -> None:
             f"{where}: simulator.api_key: expected none beside an edge; with a key, run headrace simulate by itself"
             " and name it in [[backends]] with api_key_env"
         )
-    if found.edge.route_timeout_ms >= found.edge.commit_after_ms:
-        raise SettingsError(
-            f"{where}: edge.route_timeout_ms: expected less than edge.commit_after_ms"
-            f" ({found.edge.commit_after_ms}), got {found.edge.route_timeout_ms};"
-            " otherwise a refusal could no longer be a status code"
-        )
-    taken: dict[int, str] = {}
-    for key, number in ports(found):
-        if number in taken:
-            raise SettingsError(f"{where}: {key}: {number} is {taken[number]} already")
-        if number:
-            taken[number] = key
-
-
-def _moved(found: Any, base: int) -> Any:
-    defaults = {field.name: field.default for field in msgspec.structs.fields(found)}
-    moved = {name: base and base + defaults[name] - PORT_BASE for name in ("port", "ops_port")}
-    return msgspec.structs.replace(found, **moved)
+    check_edge(found.edge, where)
+    check_ports(found, where)

@@ -14,8 +14,10 @@ from streamkit.wire.backend import Backend, Engine
 
 __all__ = ["USUAL", "Finding", "find"]
 
-#: Where vLLM, Ollama and llama-server listen when nobody told them otherwise.
-USUAL: Final = ("http://127.0.0.1:8000", "http://127.0.0.1:11434", "http://127.0.0.1:8080")
+#: Where vLLM, Ollama, llama-server and TensorFlow Serving's REST listen when nobody told them otherwise.
+USUAL: Final = (
+    *("http://127.0.0.1:8000", "http://127.0.0.1:11434", "http://127.0.0.1:8080", "http://127.0.0.1:8501"),
+)
 _PROBE_MS: Final = 1_500
 
 
@@ -42,6 +44,12 @@ async def _look(http: HttpClient, url: str) -> Finding | None:
     listed = await _ask(http, f"{url}/v1/models")
     if listed is None:
         return None
+    if _predicts(await _ask(http, f"{url}/v1/models/headrace")):
+        note = (
+            f"TensorFlow Serving at {url} does not list its models: name them in a file, with"
+            ' engine = "tfserving" and url = "grpc://127.0.0.1:8500", and start with --config'
+        )
+        return Finding(None, "TensorFlow Serving", note=note)
     if listed.status in (401, 403):
         return Finding(
             None,
@@ -51,17 +59,18 @@ async def _look(http: HttpClient, url: str) -> Finding | None:
     models = _models(listed)
     owners = {model.get("owned_by") for model in models or ()}
     names = tuple(str(model["id"]) for model in models or () if "id" in model)
+    # A simulator speaks its engine's language to the letter; this page is its own.
+    own = await _ask(http, f"{url}/sim/fault")
+    simulated = own is not None and own.status == 200
     if "vllm" in owners:
-        # A simulator speaks vLLM's language to the letter; this page is its own.
-        own = await _ask(http, f"{url}/sim/fault")
-        return _found(url, "vLLM", "vllm", names, simulated=own is not None and own.status == 200)
+        return _found(url, "vLLM", "vllm", names, simulated=simulated)
     if "llamacpp" in owners:
-        return _found(url, "llama-server", "openai", names)
+        return _found(url, "llama-server", "openai", names, simulated=simulated)
     # Asked last, because llama-server has that page, too.
     tags = await _ask(http, f"{url}/api/tags")
     if tags is not None and tags.status == 200 and isinstance(_json(tags), dict) and "models" in _json(tags):
         if names:
-            return _found(url, "Ollama", "ollama", names)
+            return _found(url, "Ollama", "ollama", names, simulated=simulated)
         return Finding(None, "Ollama", note=f"Ollama at {url} has no model yet: ollama pull llama3.2")
     if names:
         return _found(url, "OpenAI-compatible", "openai", names)
@@ -81,6 +90,11 @@ async def _ask(http: HttpClient, url: str) -> Response | None:
         return await http.get(url, timeout_ms=_PROBE_MS)
     except HttpError:
         return None
+
+
+def _predicts(response: Response | None) -> bool:
+    """Say whether this is TensorFlow Serving's answer for a model that it does not have."""
+    return response is not None and response.status == 404 and b"versions of model headrace" in response.body
 
 
 def _json(response: Response) -> Any:

@@ -8,10 +8,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from streamkit.ops.settings import SettingsError
 
-__all__ = ["state_folder"]
+__all__ = ["found_store", "made_store", "state_folder"]
+
+_STORE: Final = "control.db"
 
 
 @contextlib.contextmanager
@@ -39,10 +42,37 @@ def state_folder(base: int) -> Iterator[Path]:
         yield folder
 
 
-def _made(base: int) -> Path:
+def made_store(base: int, folder: Path | None = None) -> str:
+    """Return where control keeps its keys when no setting says where; the folder is there.
+
+    Args:
+        base: of the ports, which names the folder.
+        folder: held already by `state_folder`.
+
+    Raises:
+        SettingsError: there is no place for it.
+    """
+    try:
+        return str(((folder or _made(base)) / _STORE).resolve())
+    except SettingsError as error:
+        raise SettingsError(f"{error}, or set control.store_path") from None
+
+
+def found_store(base: int) -> str:
+    """Return the path of the store that a control of these ports here uses; there may be no such file."""
+    paths = [place / str(base) / _STORE for place in _places()]
+    return str(next((path for path in paths if path.exists()), paths[0]))
+
+
+def _places() -> list[Path]:
     places = [Path(".headrace")]
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         places.append(Path(runtime) / "headrace")
+    return places
+
+
+def _made(base: int) -> Path:
+    places = _places()
     for place in places:
         folder = place / str(base)
         try:

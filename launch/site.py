@@ -1,25 +1,19 @@
-"""The services of one machine as children of one process: started in order, kept alive, ended in order."""
+"""The services of one machine as children of one process: started, restarted when they die, ended."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from launch import config
 from launch.child import Child, StartError, ending
-from launch.config import Configuration
-from streamkit.wire.backend import Backend
+from launch.configuration import Configuration
+from launch.layout import CONTROL, EDGE, Layout
+from launch.ports import ports
 
 __all__ = ["GaveUpError", "Patience", "Reporter", "Site"]
-
-CONTROL: Final = "control"
-EDGE: Final = "edge"
 
 
 class GaveUpError(Exception):
@@ -58,41 +52,18 @@ class Site:
     """One machine's services.
 
     Args:
-        plan: what to run; port 0 takes a free one.
-        folder: for the effective configuration, logs and ready files.
+        layout: what runs, and where.
         report: is told of progress and deaths.
         patience: deadlines and bounds.
     """
 
-    plan: Configuration
-    folder: Path
+    layout: Layout
     report: Reporter
     patience: Patience = field(default_factory=Patience)
-    #: By name, in the order in which they were asked for.
-    children: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._pending: list[str] = []
-        self._starts = self._planned()
-
-    @property
-    def file(self) -> Path:
-        """The effective configuration, as the children read it."""
-        return self.folder / "headrace.toml"
-
-    @property
-    def simulator(self) -> str | None:
-        """The simulator's name, if there is one."""
-        return self.plan.simulator.name if self.plan.simulator else None
-
-    def backends(self) -> tuple[Backend, ...]:
-        """The plan's backends, and the simulator once its address is known."""
-        simulator = self.plan.simulator
-        url = None if simulator is None else self._url(simulator.name, simulator.host, simulator.port)
-        if simulator is None or url is None:
-            return self.plan.backends
-        own = Backend(name=simulator.name, engine=simulator.engine, url=url, simulated=True)
-        return (*self.plan.backends, own)
+        self._starts = self.layout.starts()
 
     async def start(self) -> None:
         """Start every service: control and the edge at once where the ports are known, else one after the other.
@@ -100,15 +71,15 @@ class Site:
         Raises:
             StartError: one of them did not come up; the others were ended.
         """
-        self._write()
+        self.layout.write()
         self._pending = list(self._starts)
-        known = all(port for _, port in config.ports(self.plan))
-        together = [name for name in self._starts if known and name != self.simulator]
+        known = all(port for _, port in ports(self.layout.plan))
+        together = [name for name in self._starts if known and name != self.layout.simulator]
         for name in self._starts:
             if name not in together:
                 # Control's first probe should find it, so the simulator is always waited for.
                 await self._start(name)
-                self._write()
+                self.layout.write()
         try:
             async with asyncio.TaskGroup() as group:
                 for name in together:
@@ -131,14 +102,26 @@ class Site:
 
     async def stop(self) -> None:
         """End all children: the edge first, so that its streams can finish."""
-        drains = {EDGE: self.plan.edge.settle_ms + self.plan.edge.drain_ms}
+        edge = self.layout.plan.edge
+        drains = {EDGE: edge.settle_ms + edge.drain_ms}
         for name in reversed(self._starts):
-            if name in self.children:
-                await self.children[name].stop(drains.get(name, 0) + self.patience.stop_ms)
+            if name in self.layout.children:
+                await self.layout.children[name].stop(drains.get(name, 0) + self.patience.stop_ms)
+
+    def reload(self, plan: Configuration) -> list[str]:
+        """Put another plan into force: control takes its backends, the edge's workers are replaced.
+
+        Returns:
+            What has changed and cannot be taken without a restart.
+        """
+        left = self.layout.take(plan)
+        for name in (CONTROL, EDGE) if self.layout.plan.edge.workers else (CONTROL,):
+            self.layout.children[name].hangup()
+        return left
 
     def interrupt(self) -> None:
         """Make every child that still runs cut its work."""
-        for child in self.children.values():
+        for child in self.layout.children.values():
             if child.process.returncode is None:
                 child.interrupt()
 
@@ -146,8 +129,8 @@ class Site:
         def working() -> None:
             self.report.starting(self._pending)
 
-        self.children[name] = await Child.start(
-            name, self._starts[name](), folder=self.folder, start_ms=self.patience.start_ms, working=working
+        self.layout.children[name] = await Child.start(
+            name, self._starts[name](), folder=self.layout.folder, start_ms=self.patience.start_ms, working=working
         )
         if name in self._pending:
             self._pending.remove(name)
@@ -155,7 +138,7 @@ class Site:
     async def _keep(self, name: str) -> None:
         deaths: deque[float] = deque()
         while True:
-            child = self.children[name]
+            child = self.layout.children[name]
             status = await child.process.wait()
             await child.stop(0)
             self.report.died(f"{name} {ending(status)}", child.log.tail())
@@ -178,40 +161,3 @@ class Site:
                 self.report.died(str(error), error.lines)
             else:
                 return
-
-    def _planned(self) -> dict[str, Callable[[], list[str]]]:
-        planned: dict[str, Callable[[], list[str]]] = {}
-        if self.simulator is not None:
-            planned[self.simulator] = lambda: self._arguments("simulate", str(self.simulator), ops=False)
-        planned[CONTROL] = lambda: self._arguments("control", CONTROL)
-        planned[EDGE] = lambda: [
-            *self._arguments("edge", EDGE),
-            "--control-url",
-            str(self._url(CONTROL, self.plan.control.host, self.plan.control.port)),
-        ]
-        return planned
-
-    def _arguments(self, command: str, name: str, *, ops: bool = True) -> list[str]:
-        """Return a service's command line; a next life takes the ports of the one before."""
-        arguments = [command, "--config", str(self.file)]
-        if name in self.children:
-            ready = self.children[name].ready
-            arguments += ["--port", _port(ready["url"])]
-            if ops:
-                arguments += ["--ops-port", _port(ready["ops_url"])]
-        return arguments
-
-    def _url(self, name: str, host: str, port: int) -> str | None:
-        """Return where a service answers, or will; None = not known yet."""
-        if name in self.children:
-            return str(self.children[name].ready["url"])
-        place = f"[{host}]" if ":" in host else host
-        return f"http://{place}:{port}" if port else None
-
-    def _write(self) -> None:
-        found = dataclasses.replace(self.plan, backends=self.backends())
-        self.file.write_text(found.document("Written by `headrace up`: what runs here."), encoding="utf-8")
-
-
-def _port(url: str) -> str:
-    return url.rsplit(":", 1)[-1].rstrip("/")

@@ -44,9 +44,14 @@ def _table(head: str, content: Mapping[str, Any]) -> list[str]:
     return [head, *(f"{key} = {_value(value)}" for key, value in content.items())]
 
 
+def _key(name: str) -> str:
+    # A bare key has none of the characters that a model's name may have.
+    return name if name.replace("_", "a").replace("-", "a").isalnum() and name.isascii() else _value(name)
+
+
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_value(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     # JSON's strings, numbers and booleans are TOML's, but for DEL.

@@ -7,24 +7,30 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from launch import config, detect
+from launch import avatar, config, detect
 from launch.child import StartError
-from launch.config import Configuration
+from launch.configuration import Configuration
 from launch.detect import Finding
 from launch.folder import state_folder
+from launch.layout import EDGE, Layout
 from launch.leave import leave_with
-from launch.screen import Row, Screen
-from launch.site import CONTROL, EDGE, GaveUpError, Site
+from launch.ports import PORT_BASE, check_ports
+from launch.rows import rows
+from launch.screen import Screen
+from launch.site import GaveUpError, Site
 from streamkit.ops import server
 from streamkit.ops.http_client import HttpClient, HttpError
+from streamkit.ops.settings import SettingsError
+from streamkit.ops.signals import handled
+from streamkit.ops.tls import trusting
 
 __all__ = ["up"]
 
@@ -34,7 +40,6 @@ _READY_MS: Final = 5_000
 _STRANGERS_MS: Final = 1_000
 _READY_POLL_S: Final = 0.05
 _PROBE_MS: Final = 2_000
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def up(options: argparse.Namespace) -> int:
@@ -49,11 +54,11 @@ def up(options: argparse.Namespace) -> int:
 async def _up(options: argparse.Namespace, screen: Screen) -> int:
     leave_with(options.leave_with)
     plan, findings = await _plan(options)
-    base = config.PORT_BASE if options.port_base is None else options.port_base
+    base = PORT_BASE if options.port_base is None else options.port_base
     with state_folder(base) as folder:
         running = _Running(plan, findings, folder, screen, options.ready_file)
         work = asyncio.create_task(running.work(), name="up")
-        with _on_signals(lambda: running.leave(work)):
+        with handled(_handlers(lambda: running.leave(work), lambda: _hangup(options, running, work))):
             try:
                 await work
             except asyncio.CancelledError:
@@ -68,20 +73,48 @@ async def _up(options: argparse.Namespace, screen: Screen) -> int:
         return 0
 
 
+def _handlers(end: Callable[[], None], hangup: Callable[[], None]) -> dict[signal.Signals, Callable[[], None]]:
+    found = {signal.SIGINT: end, signal.SIGTERM: end, signal.SIGHUP: hangup}
+    # nohup means: go on without the terminal.
+    return {number: handler for number, handler in found.items() if signal.getsignal(number) is not signal.SIG_IGN}
+
+
 async def _plan(options: argparse.Namespace) -> tuple[Configuration, list[Finding]]:
     """Return what to run, and what was found on the machine (nothing, where a file says what to run)."""
     findings: list[Finding] = []
     if options.config is not None:
         plan = config.load(options.config)
     else:
-        findings = await detect.find()
+        findings = [*await detect.find(), *avatar.findings(wanted=not options.no_avatar)]
         backends = tuple(finding.backend for finding in findings if finding.backend is not None)
         plan = config.of_machine(backends)
+    return _placed(plan, options), findings
+
+
+def _placed(plan: Configuration, options: argparse.Namespace) -> Configuration:
+    """Return `plan` with the ports, and without the services, that the command line says.
+
+    Raises:
+        SettingsError: there are no such ports.
+    """
+    plan = plan.without_avatar() if options.no_avatar else plan
     if options.port_base is not None:
         plan = plan.on(options.port_base)
     if options.edge_port is not None:
         plan = plan.with_edge_port(options.edge_port)
-    return plan, findings
+    check_ports(plan, "command line")
+    return plan
+
+
+def _hangup(options: argparse.Namespace, running: _Running, work: asyncio.Task[None]) -> None:
+    """Take SIGHUP: a terminal that goes away ends us; without one it means the file is to be read again."""
+    if running.on_terminal or options.config is None:
+        running.leave(work)
+        return
+    try:
+        running.reload(_placed(config.load(options.config), options))
+    except SettingsError as error:
+        running.refused(str(error))
 
 
 class _Running:
@@ -101,14 +134,16 @@ class _Running:
         self._begun = time.monotonic()
         self._up = False
         self._leaving = False
-        self._site = Site(plan, folder, self)
+        self._unlisted = "no model answers yet: are the backends running?"
+        self._layout = Layout(plan, folder)
+        self._site = Site(self._layout, self)
 
     async def work(self) -> None:
         """Start all, say so, and keep it alive."""
         await self._site.start()
         keeping = asyncio.create_task(self._site.keep(), name="keep")
         try:
-            async with HttpClient() as http:
+            async with HttpClient(tls=self._trust()) as http:
                 reasons = await self._ready(http)
                 models = await self._models(http)
             self._up = True
@@ -129,6 +164,22 @@ class _Running:
             hint = " (again to cut the streams under way)" if self._screen.live else ""
             self._screen.line(f"Stopping{hint}")
         work.cancel()
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person watches."""
+        return self._screen.live
+
+    def reload(self, plan: Configuration) -> None:
+        """Put another configuration into force, as far as that goes without a restart."""
+        left = self._site.reload(plan)
+        self._screen.line(f"Read {self._layout.file} again")
+        for what in left:
+            self._screen.line(self._screen.red(f"  needs a restart: {what}"))
+
+    def refused(self, reason: str) -> None:
+        """Say why a configuration was not put into force."""
+        self._screen.line(self._screen.red(f"Not reloaded: {reason}"))
 
     async def end(self) -> None:
         """End every child."""
@@ -156,12 +207,17 @@ class _Running:
         """Write the ready file anew: process ids change with a restart."""
         if self._ready_file is None or not self._up:
             return
-        services = [child.ready for child in self._site.children.values()]
+        services = [child.ready for child in self._layout.children.values()]
         engines: list[dict[str, Any]] = [
             {"name": backend.name, "url": backend.url, "ops_url": None, "pid": None, "kind": "engine"}
-            for backend in self._site.plan.backends
+            for backend in self._layout.plan.backends
         ]
         server.write_ready_file(self._ready_file, {"services": [*services, *engines]})
+
+    def _trust(self) -> ssl.SSLContext | None:
+        """Return what is trusted of the edge: the very certificate that it was given, whatever name is in it."""
+        cert = self._layout.plan.edge.tls_cert
+        return trusting(cert, "edge.tls_cert", named=False) if cert else None
 
     async def _ready(self, http: HttpClient) -> str:
         """Return an empty string once the edge takes work, or why it still does not after a while."""
@@ -178,16 +234,20 @@ class _Running:
     async def _models(self, http: HttpClient) -> list[str]:
         """Return what the edge serves, as soon as it serves anything."""
         found: list[str] = []
+        if self._layout.plan.edge.tls_client_ca:
+            self._unlisted = "models are not listed: clients show a certificate (edge.tls_client_ca)"
+            return found
 
         async def some() -> bool:
             answer = await http.get(f"{self._url(EDGE)}/v1/models", timeout_ms=_PROBE_MS)
-            if answer.status != 200:
-                return answer.status in (401, 403)
+            if answer.status in (401, 403):
+                self._unlisted = "models are not listed: every request needs a key"
+                return True
             with contextlib.suppress(msgspec.DecodeError, LookupError, TypeError):
                 found.extend(str(model["id"]) for model in msgspec.json.decode(answer.body)["data"])
             return bool(found)
 
-        expected = self._findings or self._site.simulator
+        expected = self._findings or self._layout.simulator
         await self._until(some, "a model", _READY_MS if expected else _STRANGERS_MS)
         return found
 
@@ -208,21 +268,21 @@ class _Running:
         return False
 
     def _url(self, name: str, member: str = "url") -> str:
-        return str(self._site.children[name].ready[member])
+        return str(self._layout.children[name].ready[member])
 
     def _show(self, reasons: str, models: list[str]) -> None:
-        screen, site = self._screen, self._site
+        screen, layout = self._screen, self._layout
         took = time.monotonic() - self._begun
         screen.line(f"{screen.bold('Headrace is up')} {screen.dim(f'({took:.1f} s)')}")
         screen.line()
-        screen.table([*self._rows()])
+        screen.table([*rows(layout, self._findings)])
         screen.line()
-        screen.line(f"  configuration  {site.file}")
-        screen.line(f"  logs           {site.folder}{os.sep}*.log")
-        for note in (*(finding.note for finding in self._findings if finding.note), *config.notes(site.plan)):
+        screen.line(f"  configuration  {layout.file}")
+        screen.line(f"  logs           {layout.folder}{os.sep}*.log")
+        for note in (*(finding.note for finding in self._findings if finding.note), *config.notes(layout.plan)):
             screen.line(f"  note           {note}")
         if not models:
-            screen.line("  note           no model answers yet: are the backends running?")
+            screen.line(f"  note           {self._unlisted}")
         if reasons:
             screen.line(screen.red(f"  not ready yet  {reasons}"))
         edge = self._url(EDGE)
@@ -233,35 +293,7 @@ class _Running:
         screen.line("          -H 'content-type: application/json' -d '{")
         screen.line(f'          "model": "{model}", "stream": true,')
         screen.line('          "messages": [{"role": "user", "content": "Hello"}]}\'')
-        url = "" if edge == f"http://127.0.0.1:{config.PORT_BASE}" else f" --url {edge}"
+        url = "" if edge == f"http://127.0.0.1:{PORT_BASE}" else f" --url {edge}"
         screen.line(f'  {screen.bold("chat")}  headrace chat "Hello"{url}')
         screen.line()
         screen.line(screen.dim("  Ctrl-C stops everything."))
-
-    def _rows(self) -> Iterator[Row]:
-        site = self._site
-        yield Row(EDGE, self._url(EDGE), "real", "gateway, web page")
-        yield Row(CONTROL, self._url(CONTROL), "real", "routing, health")
-        products = {finding.backend.name: finding for finding in self._findings if finding.backend}
-        for backend in site.backends():
-            finding = products.get(backend.name)
-            detail = ", ".join((finding.product, *finding.models)) if finding else backend.engine
-            if backend.name == site.simulator and site.plan.simulator is not None:
-                detail = ", ".join(site.plan.simulator.models)
-            kind = "simulated" if backend.effective_capabilities().simulated else "real"
-            yield Row(backend.name, backend.url, kind, detail)
-
-
-@contextlib.contextmanager
-def _on_signals(handler: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    # nohup means: go on without the terminal.
-    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in numbers:
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-        sys.stdout.flush()

@@ -1,0 +1,21 @@
+"""Lengths of time as people write them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from datetime import timedelta
+from typing import Final
+
+__all__ = ["since"]
+
+_SHAPE: Final = re.compile(r"(\d{1,6})(s|m|h|d)")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def since(text: str) -> timedelta:
+    """Read `90s`, `30m`, `24h` or `7d`."""
+    found = _SHAPE.fullmatch(text)
+    if found is None or int(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"expected a length of time such as 90s, 30m, 24h or 7d, got {text}")
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
