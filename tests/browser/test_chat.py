@@ -133,17 +133,37 @@ def test_editing_a_message_replaces_what_followed_it(chat: ChatPage) -> None:
     expect(chat.page.locator(".said")).to_have_text(["Uno"])
 
 
-def test_a_reload_keeps_the_conversation_and_marks_an_answer_that_it_cut(chat: ChatPage) -> None:
+def test_a_reload_keeps_the_conversation_and_reads_on_where_it_was(chat: ChatPage) -> None:
     chat.send("Keep this")
     chat.answer_is("complete")
-    chat.simulate("tokens=3000,itl_ms=20")
-    chat.send("And this")
+    chat.simulate("tokens=200,itl_ms=20,seed=7")
+    with chat.page.expect_request("**/v1/chat/completions") as asked:
+        chat.send("And this")
     chat.wait_for_text()
     chat.page.reload()
     expect(chat.page.locator(".said")).to_have_text(["Keep this", "And this"])
     chat.answer_is("complete", 0)
-    expect(chat.answer_is("truncated").get_by_text("not the whole answer")).to_be_visible()
+    answer = chat.answer_is("complete", 1)
+    whole = chat.copied(answer.get_by_role("button", name="Copy answer"))
+    assert whole == chat.whole_answer(asked.value, "tokens=200,seed=7")
     expect(chat.metric("ttft")).to_be_visible()
+
+
+def test_a_reload_marks_an_answer_that_nobody_keeps(chat: ChatPage) -> None:
+    chat.page.add_init_script(
+        """const real = window.fetch;
+        window.fetch = (url, init = {}) => {
+          const headers = { ...init.headers };
+          delete headers["X-Headrace-Resume"];
+          return real(url, { ...init, headers });
+        };"""
+    )
+    chat.page.reload()
+    chat.simulate("tokens=3000,itl_ms=20")
+    chat.send("A long story")
+    chat.wait_for_text()
+    chat.page.reload()
+    expect(chat.answer_is("truncated").get_by_text("not the whole answer")).to_be_visible()
 
 
 def test_a_new_chat_ends_the_old_stream_and_starts_empty(chat: ChatPage) -> None:

@@ -19,6 +19,7 @@ from tests.support.timing import MS
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.timeout(300),
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the gateway needs a core of its own"),
 ]
@@ -45,6 +46,7 @@ def assert_sound(report: dict, gateways: set[str], scenarios: set[str]) -> None:
         assert run["window_s"] > 0
 
 
+@pytest.mark.long
 def test_quick_with_nginx(tmp_path, capsys):
     program("nginx")
     report = bench(tmp_path, "--gateways", "direct,nginx")
@@ -62,6 +64,7 @@ def test_quick_with_nginx(tmp_path, capsys):
     assert "x nginx" in printed
 
 
+@pytest.mark.long
 def test_quick_with_the_relays_that_ship_with_it(tmp_path):
     pytest.importorskip("aiohttp")
     report = bench(tmp_path, "--gateways", "starlette-aiohttp,starlette-httpx", "--scenarios", "paced-20,nonstream")
@@ -69,12 +72,26 @@ def test_quick_with_the_relays_that_ship_with_it(tmp_path):
 
 
 def test_quick_with_headrace(tmp_path):
-    report = bench(tmp_path, "--gateways", "headrace", "--scenarios", "paced-20,nonstream,idle")
+    report = bench(tmp_path, "--gateways", "headrace,headrace-ws", "--scenarios", "paced-20,nonstream,idle")
+    over = [run for run in report["runs"] if run["gateway"] == "headrace-ws"]
+    assert {run["scenario"] for run in over} == {"paced-20", "idle"}, "streams only"
+    assert_sound({**report, "runs": over}, {"headrace-ws"}, {"paced-20", "idle"})
+    report["runs"] = [run for run in report["runs"] if run not in over]
     assert_sound(report, {"headrace"}, {"paced-20", "nonstream", "idle"})
+    assert "CPU per token over WebSocket" in {verdict["figure"] for verdict in report["verdicts"]}
     paced = next(run for run in report["runs"] if run["scenario"] == "paced-20")
     assert 0 < paced["cpu_us_per_token"] <= paced["tree_cpu_us_per_token"]
 
 
+@pytest.fixture
+def interruptible():
+    """A shell's background job ignores SIGINT, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_ends_its_children_and_reports(number):
     command = [sys.executable, "-m", "loadtest.relay", "--gateways", "direct", "--scenarios", "paced-20,ttft"]

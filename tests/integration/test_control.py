@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import socket
 
+import grpc
+import grpc.aio
 import pytest
 
 from streamkit.wire.backend import Backend
+from streamkit.wire.pb import tfserving_pb2 as tf
+from streamkit.wire.pb import tfserving_pb2_grpc as services
 from tests.integration.control_desk import LOADING, Engine, cards, desk, free_url, report, served
 
 pytestmark = pytest.mark.anyio
@@ -55,17 +59,33 @@ async def test_each_engine_is_asked_in_its_own_way(engine, pages, models):
         assert (await control.route("m")).candidates[0].model == models[0]
 
 
+class ModelStates(services.ModelServiceServicer):
+    """TensorFlow Serving's ModelService with a state for each model that it has."""
+
+    def __init__(self, **states):
+        self.states = states
+
+    async def GetModelStatus(self, request, context):  # noqa: N802 - the API's name
+        state = self.states.get(request.model_spec.name)
+        if state is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no versions found")
+        return tf.GetModelStatusResponse(model_version_status=[tf.ModelVersionStatus(version=1, state=state)])
+
+
 async def test_tensorflow_serving_is_asked_for_each_model():
-    ready = (200, {"model_version_status": [{"version": "1", "state": "AVAILABLE"}]})
-    ending = (200, {"model_version_status": [{"version": "1", "state": "END"}]})
-    engine = Engine(v1__models__a=ready, v1__models__b=ending)
-    async with (
-        served(engine) as url,
-        desk(Backend(name="tf", engine="tfserving", url=url, models=("a", "b", "c"))) as control,
-    ):
-        snapshot = await control.health("tf", "up")
-        assert snapshot.backends[0].models == ("a",)
-        assert snapshot.backends[0].detail == "not available: b, c"
+    server = grpc.aio.server()
+    states = ModelStates(a=tf.ModelVersionStatus.AVAILABLE, b=tf.ModelVersionStatus.END)
+    services.add_ModelServiceServicer_to_server(states, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        backend = Backend(name="tf", engine="tfserving", url=f"grpc://127.0.0.1:{port}", models=("a", "b", "c"))
+        async with desk(backend) as control:
+            snapshot = await control.health("tf", "up")
+            assert snapshot.backends[0].models == ("a",)
+            assert snapshot.backends[0].detail == "not available: b, c"
+    finally:
+        await server.stop(None)
 
 
 async def test_inference_is_up_while_its_port_answers():

@@ -102,8 +102,14 @@ async def test_a_life_from_ready_to_drained(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "backend", "words"),
     [
-        (ControlSettings(host="0.0.0.0"), {}, "loopback only, not on 0.0.0.0"),
-        (ControlSettings(host="example.org"), {}, "loopback only"),
+        (ControlSettings(host="0.0.0.0"), {}, "(0.0.0.0) only where edges show a secret"),
+        (ControlSettings(host="example.org"), {}, "control.edge_secret_env"),
+        (
+            ControlSettings(edge_secret_env="HEADRACE_TEST_NO_SUCH_KEY"),
+            {},
+            "control.edge_secret_env: the environment",
+        ),
+        (ControlSettings(store_path="/dev/null/x"), {}, "/dev/null/x: cannot be opened for writing: File exists"),
         (ControlSettings(), {"api_key_env": "HEADRACE_TEST_NO_SUCH_KEY"}, "backend gpu1: the environment has no"),
     ],
 )

@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-import edge.server.protocol as server
+from edge.server import tls_writer
+from edge.server.websocket import WebSocket
 from edge.server.writer import Writer
 from edge.sources.connection import Connection
-from tests.support.inprocess import DONE, MODEL, ScriptedExchange, chunk, finish, running_edge, until
+from tests.support.inprocess import DONE, MODEL, RunningEdge, ScriptedExchange, chunk, finish, running_edge, until
 from tests.support.raw import Raw, post
+from tests.support.websocket import opened, request
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +54,10 @@ def counts(monkeypatch) -> Counter[str]:
         def __init__(self, transport: asyncio.Transport, **options: Any) -> None:
             super().__init__(CountedTransport(transport, counts), **options)
 
+    class CountedSocket(WebSocket):
+        def __init__(self, transport: asyncio.Transport, *arguments: Any, **options: Any) -> None:
+            super().__init__(CountedTransport(transport, counts), *arguments, **options)  # type: ignore[arg-type]
+
     class CountedConnection(Connection):
         def buffer_updated(self, nbytes: int) -> None:
             counts["reads"] += 1
@@ -64,7 +70,8 @@ def counts(monkeypatch) -> Counter[str]:
 
         return call
 
-    monkeypatch.setattr(server, "Writer", CountedWriter)
+    monkeypatch.setattr(tls_writer, "Writer", CountedWriter)
+    monkeypatch.setattr("edge.server.websocket.WebSocket", CountedSocket)
     monkeypatch.setattr("edge.sources.pool.Connection", CountedConnection)
     monkeypatch.setattr(msgspec.json, "decode", counted(msgspec.json.decode))
     monkeypatch.setattr(json, "loads", counted(json.loads))
@@ -77,6 +84,11 @@ def count_tasks(counts: Counter[str]) -> None:
         return asyncio.Task(coro, loop=loop, **options)
 
     asyncio.get_running_loop().set_task_factory(factory)
+
+
+async def polling(edge: RunningEdge) -> None:
+    """Wait until control's first snapshot is read and the next poll for news is held: nothing else comes then."""
+    await until(lambda: sum(one.path == "/v1/sync" for one in edge.control.exchanges) > 1, "control is polled")
 
 
 class Lockstep:
@@ -98,7 +110,7 @@ async def test_each_read_from_the_engine_is_one_write_to_the_client_and_no_token
     engine = Lockstep(*[chunk(f"token {number}") for number in range(TOKENS)], finish(), USAGE, DONE)
     body = {"model": MODEL, "stream": True, "stream_options": {"include_usage": True}, "messages": []}
     async with running_edge(engine) as edge, Raw.to(edge.url) as client:
-        await until(lambda: counts["decodes"], "control's first snapshot was read")
+        await polling(edge)
         counts.clear()
         count_tasks(counts)
         await client.send(post(body))
@@ -140,4 +152,52 @@ async def test_what_arrives_together_is_written_together_and_half_an_event_not_a
         engine.go.release()
         await client.body(head)
         assert counts["writes"] == 3
+        await edge.quiet()
+
+
+async def test_over_websocket_too(counts):
+    engine = Lockstep(*[chunk(f"token {number}") for number in range(TOKENS)], finish(), USAGE, DONE)
+    body = request(stream_options={"include_usage": True})
+    async with running_edge(engine) as edge, opened(edge.url) as socket:
+        await polling(edge)
+        await socket.start("a", body)
+        engine.go.release()
+        await socket.event("a")
+        started = Counter(counts)
+        count_tasks(counts)
+        for _ in range(TOKENS - 1):
+            engine.go.release()
+            text = await socket.connection.recv()
+            assert isinstance(text, str)
+        middle = counts - started
+        assert middle["writes"] == middle["reads"] == TOKENS - 1
+        assert middle["tasks"] == 0
+        assert middle["decodes"] == 0
+        for _ in range(3):
+            engine.go.release()
+        await socket.whole("a")
+        await edge.quiet()
+
+
+async def test_a_resumable_stream_costs_a_copy_and_nothing_else(counts):
+    events = [chunk(f"token {number}") for number in range(TOKENS)]
+    engine = Lockstep(*events, finish(), DONE)
+    async with running_edge(engine) as edge, Raw.to(edge.url) as client:
+        await polling(edge)
+        await client.send(post({"model": MODEL, "stream": True}, headers={"X-Headrace-Resume": "1"}))
+        head = await client.head()
+        engine.go.release()
+        await client.chunk(head)
+        started = Counter(counts)
+        count_tasks(counts)
+        for _ in range(TOKENS - 1):
+            engine.go.release()
+            await client.chunk(head)
+        middle = counts - started
+        assert middle["writes"] == middle["reads"] == TOKENS - 1
+        assert middle["tasks"] == middle["decodes"] == 0
+        engine.go.release()
+        engine.go.release()
+        await client.body(head)
+        assert head.body == b"".join(b"id: %d\n%b" % pair for pair in enumerate(engine.pieces, 1))
         await edge.quiet()

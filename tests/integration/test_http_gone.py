@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.inprocess import DONE, MODEL, RunningEdge, ScriptedExchange, chunk, finish, running_edge, until
 from tests.support.raw import Raw, post
-from tests.support.timing import FACTOR
+from tests.support.timing import SOON_S
 
 pytestmark = pytest.mark.anyio
 
@@ -48,9 +48,9 @@ async def flows(exchange: ScriptedExchange) -> None:
 async def gone(edge: RunningEdge, count: int = 1) -> None:
     """Expect the engine to see the close within a second, and nothing to be held after it."""
     for exchange in edge.engine.exchanges[-count:]:
-        async with asyncio.timeout(1 * FACTOR):
+        async with asyncio.timeout(SOON_S):
             await exchange.closed.wait()
-    await edge.quiet(within_s=1 * FACTOR)
+    await edge.quiet(within_s=SOON_S)
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -126,11 +126,15 @@ async def test_a_thousand_tokens_are_all_seen_by_a_reader_that_is_only_slow():
         await client.send(post(STREAM))
         head = await client.head()
         await until(lambda: edge.metric("headrace_pauses_total") >= 1, "the upstream is paused")
+        assert edge.metric("headrace_streams_paused") == 1
+        assert edge.metric("headrace_channel_bytes") > 4096
         await client.body(head)
         assert head.body.count(b"data: ") == 1002
         assert all(f"<{number}>".encode() in head.body for number in range(1000))
         assert head.body.endswith(DONE)
         await edge.quiet()
+        assert edge.metric("headrace_paused_seconds_count") == 1
+        assert edge.metric("headrace_streams_paused") == edge.metric("headrace_channel_bytes") == 0
 
 
 async def test_a_frozen_reader_pauses_its_own_engine_and_is_cut_and_others_do_not_notice():
@@ -145,7 +149,7 @@ async def test_a_frozen_reader_pauses_its_own_engine_and_is_cut_and_others_do_no
 
     small = {"write_high_bytes": 16 * 1024, "notsent_bytes": 4096, "upstream_rcvbuf_bytes": 8192}
     async with (
-        running_edge(endless, slow_reader_ms=300, **small) as edge,
+        running_edge(endless, slow_reader_ms=1_000, **small) as edge,
         Raw.to(edge.url, rcvbuf_bytes=8192) as frozen,
         Raw.to(edge.url) as other,
     ):
@@ -159,11 +163,12 @@ async def test_a_frozen_reader_pauses_its_own_engine_and_is_cut_and_others_do_no
             longest, last = max(longest, monotonic() - last), monotonic()
         # 16 KiB of ours, 4 KiB unsent, 8 KiB of each end's window (doubled by the kernel), the engine's own buffers.
         assert first.sent_bytes < 512 * 1024, first.sent_bytes
-        assert longest < 0.25 * FACTOR, "a stream beside it never stopped"
+        assert longest < 0.8, "a stream beside it never stopped for as long as the frozen one was waited for"
         assert edge.metric("headrace_pauses_total") == 1
         await until(lambda: edge.parts.streams.count == 1, "only the other stream is left")
         assert edge.inflight == 1
         assert edge.metric("headrace_streams_total", code="slow_reader") == 1
+        assert edge.metric("headrace_disconnects_total", phase="flowing", cause="slow_reader") == 1
         await frozen.gone()
         other.close()
         await edge.quiet()
@@ -183,7 +188,7 @@ async def test_a_frozen_reader_of_a_finished_answer_is_cut_by_the_kernel_after_u
         async with running_edge(ends, **small) as edge, Raw.to(edge.url, rcvbuf_bytes=4096) as client:
             await client.send(post(body))
             await edge.engine.asked()
-            await until(lambda edge=edge: not edge.connections, "the connection is given up", within_s=5)
+            await until(lambda edge=edge: not edge.connections, "the connection is given up")
             await edge.quiet()
             await client.gone()
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.inprocess import DONE, MODEL, ScriptedExchange, chunk, finish, running_edge
 from tests.support.raw import Raw, post
+from tests.support.timing import SOON_S
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +88,7 @@ async def test_a_client_that_leaves_with_a_request_pipelined_is_seen_at_once(how
             if not together:
                 await client.send(MODELS)
             getattr(client, how)()
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(SOON_S):
                 await edge.engine.last.closed.wait()
             await edge.quiet()
             assert len(edge.engine.exchanges) == 1
@@ -101,7 +102,7 @@ async def test_more_than_max_pipelined_bytes_behind_an_answer_closes_the_connect
         taken = await client.pour(MODELS, 64 * 1024 * 1024)
         assert taken < 16 * 1024 * 1024, "only kernel buffers took more"
         await client.gone()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await edge.engine.last.closed.wait()
         await edge.quiet()
 

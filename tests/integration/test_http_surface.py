@@ -284,7 +284,7 @@ async def test_http_1_1_with_connection_close_is_chunked_and_then_closed():
                 assert await client.ended() == b""
 
 
-async def test_websocket_is_refused_in_words_and_the_connection_closed():
+async def test_a_bad_offer_of_websocket_is_refused_in_words_and_the_connection_closed():
     offer = {"connection": "Upgrade", "upgrade": "WebSocket", "sec-websocket-version": "13", "x-request-id": "ws"}
     async with running_edge(engine) as edge:
         for path in ("/v1/ws", "/"):

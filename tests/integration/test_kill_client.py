@@ -36,14 +36,14 @@ def wait_for_work(site: Rig, *, sequences: int = 1) -> None:
         stats = site.stats()
         return stats["running"] + stats["waiting"] == sequences
 
-    until(working, ms=3_000, what="the engine works")
+    until(working, what="the engine works")
     assert site.metric("headrace_attempts_inflight", backend="alpha") == 1
     assert site.metric("headrace_streams_open") == 1
 
 
 def assert_given_up(site: Rig, aborted: int) -> None:
     """Engine, permit, stream and bytes are free within a second."""
-    site.wait_quiet(within_ms=1_000)
+    site.wait_quiet()
     assert site.stats()["aborted"] == aborted + 1, "the engine saw its client leave"
 
 
@@ -52,7 +52,7 @@ def assert_given_up(site: Rig, aborted: int) -> None:
 def test_before_the_first_event(site: Rig, sim: str, leave: Callable[[Exchange], Any]) -> None:
     aborted = site.stats()["aborted"]
     with stream(site.url, sim) as client:
-        until(lambda: site.stats()["open"] == 1, ms=3_000)
+        until(lambda: site.stats()["open"] == 1)
         leave(client)
         assert_given_up(site, aborted)
     (line,) = site.lines()[-1:]
@@ -90,9 +90,9 @@ def test_while_its_request_waits_in_the_engines_queue(tmp_path_factory: pytest.T
         with stream(site.url, "tokens=20000,itl_ms=20") as first, stream(site.url, "tokens=5") as second:
             first.head()
             first.until(b'"content"')
-            until(lambda: site.stats()["waiting"] == 1, ms=3_000)
+            until(lambda: site.stats()["waiting"] == 1)
             second.close()
-            until(lambda: site.stats()["waiting"] == 0, ms=1_000, what="the engine's queue is empty")
+            until(lambda: site.stats()["waiting"] == 0, what="the engine's queue is empty")
             assert site.stats()["running"] == 1
             assert site.metric("headrace_attempts_inflight") == 1
         site.wait_quiet()
@@ -115,6 +115,6 @@ def test_a_half_sent_request_leaves_nothing(site: Rig) -> None:
     with Exchange(site.url) as client:
         head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         client.socket.sendall(f"{head}content-length: 100000\r\n\r\n".encode() + b'{"model": "ti' + b" " * 50_000)
-        until(lambda: site.metric("headrace_buffered_bytes", account="bodies") > 0, ms=2_000)
+        until(lambda: site.metric("headrace_buffered_bytes", account="bodies") > 0)
     site.wait_quiet()
     assert site.started() == started

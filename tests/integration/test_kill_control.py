@@ -38,7 +38,7 @@ def test_killed_it_is_not_missed_and_restarted_it_is_used_again(site: Rig) -> No
         assert ask(site.url, "/v1/models/tiny").json["id"] == "tiny"
         # Its age is told, and the process stays ready: it can serve.
         age = site.metric("headrace_control_age_seconds")
-        until(lambda: site.metric("headrace_control_age_seconds") > age + 0.2, ms=2_000, what="the age rises")
+        until(lambda: site.metric("headrace_control_age_seconds") > age + 0.2, what="the age rises")
         assert ask(site.ops_url(), "/readyz").status == 200
         assert site.metric("headrace_routes_total", source="stale") > 0
 
@@ -57,13 +57,13 @@ def test_killed_it_is_not_missed_and_restarted_it_is_used_again(site: Rig) -> No
     # Another life of control, with one backend less: the edge hears of it and forgets the old answers.
     site.kill("alpha")
     site.start_control()
-    until(lambda: site.metric("headrace_control_age_seconds") < 0.5, ms=5_000, what="control is heard again")
+    until(lambda: site.metric("headrace_control_age_seconds") < 0.5, what="control is heard again")
 
     def only_beta() -> bool:
         body = ask(site.url_of("control"), "/v1/backends").body
         return body.count(b'"down"') == 1 and served(site)
 
-    until(only_beta, ms=5_000)
+    until(only_beta)
     started = site.stats("beta")["started"]
     for _ in range(5):
         answer = site.post(chat(), {"x-sim": "tokens=2"})
@@ -93,7 +93,7 @@ def test_never_there_everything_is_a_503_until_it_is(tmp_path_factory: pytest.Te
         assert site.held() == {}
 
         site.start_control()
-        until(lambda: served(site), ms=5_000, what="the edge finds control")
+        until(lambda: served(site), what="the edge finds control")
         site.wait_models("tiny")
         assert ask(site.ops_url(), "/readyz").status == 200
 

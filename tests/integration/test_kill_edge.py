@@ -17,12 +17,15 @@ from tests.support.gateway import start_gateway
 from tests.support.processes import alive, until
 from tests.support.rig import Rig, ms, rig
 
+#: Longer than any stream here takes on the slowest machine.
+PATIENT_MS = ms(30_000)
 DRAIN_MS = ms(1_500)
 
 
 @pytest.fixture
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with rig(tmp_path_factory.mktemp("drain"), {"alpha": {}}, edge={"drain_ms": DRAIN_MS}) as ours:
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    drain_ms = getattr(request, "param", PATIENT_MS)
+    with rig(tmp_path_factory.mktemp("drain"), {"alpha": {}}, edge={"drain_ms": drain_ms}) as ours:
         yield ours
 
 
@@ -37,14 +40,14 @@ def refuses_connections(url: str) -> bool:
 
 def test_sigterm_lets_streams_finish_and_takes_no_new_ones(site: Rig) -> None:
     url, edge = site.url, site.services["edge"]
-    with stream(url, "tokens=60,itl_ms=10") as running, Exchange(url) as whole, Exchange(url) as idle:
+    with stream(url, "tokens=60,itl_ms=40") as running, Exchange(url) as whole, Exchange(url) as idle:
         idle.send("GET", "/v1/models").read()
-        whole.send("POST", "/v1/chat/completions", chat(), {"x-sim": "tokens=40,itl_ms=10"})
+        whole.send("POST", "/v1/chat/completions", chat(), {"x-sim": "tokens=60,itl_ms=40"})
         running.head()
         running.until(b'"content"')
-        until(lambda: site.stats()["open"] == 2, ms=2_000)
+        until(lambda: site.stats()["open"] == 2)
         edge.send(signal.SIGTERM)
-        until(lambda: refuses_connections(url), ms=1_000, what="the listener is closed")
+        until(lambda: refuses_connections(url), what="the listener is closed")
         assert ask(site.ops_url(), "/readyz").status == 503, "the ops port says why"
         assert idle.socket.recv(1) == b"", "an idle connection is closed"
         answer = running.rest()
@@ -52,12 +55,14 @@ def test_sigterm_lets_streams_finish_and_takes_no_new_ones(site: Rig) -> None:
         assert answer.errors == []
         assert len(answer.frames) == 60 + 1
         assert whole.read().status == 200
-        assert edge.wait(ms=DRAIN_MS + 2_000) == 0
+        assert edge.wait() == 0
     assert [line["outcome"] for line in site.lines()] == ["finished", "finished"]
     assert site.lines("serve.cut") == []
 
 
-@pytest.mark.parametrize("hurried", [False, True], ids=["deadline", "second-signal"])
+@pytest.mark.parametrize(
+    ("site", "hurried"), [(DRAIN_MS, False), (PATIENT_MS, True)], ids=["deadline", "second-signal"], indirect=["site"]
+)
 def test_what_is_not_finished_in_time_is_cut_and_told(site: Rig, hurried: bool) -> None:
     """Law 5 holds for our own stops, too: an error frame and [DONE], never a torn body that could pass for an end."""
     edge = site.services["edge"]
@@ -69,11 +74,11 @@ def test_what_is_not_finished_in_time_is_cut_and_told(site: Rig, hurried: bool) 
         whole.send("POST", "/v1/chat/completions", chat(), {"x-sim": "tokens=100000,itl_ms=10"})
         running.head()
         running.until(b'"content"')
-        until(lambda: site.stats()["open"] == 3, ms=2_000)
+        until(lambda: site.stats()["open"] == 3)
         began = monotonic()
         edge.send(signal.SIGTERM)
         if hurried:
-            until(lambda: refuses_connections(site.url), ms=1_000)
+            until(lambda: refuses_connections(site.url))
             edge.send(signal.SIGTERM)
         answer = running.rest()
         took_ms = (monotonic() - began) * 1000
@@ -86,10 +91,9 @@ def test_what_is_not_finished_in_time_is_cut_and_told(site: Rig, hurried: bool) 
             assert refused.status == 503
             assert refused.json["error"]["code"] == "draining"
             assert refused.headers["x-should-retry"] == "true"
-        assert took_ms <= DRAIN_MS + ms(800)
-        assert took_ms < DRAIN_MS if hurried else took_ms >= DRAIN_MS * 0.9
-        assert edge.wait(ms=DRAIN_MS + 5_000) == 0
-    until(lambda: site.stats()["open"] == 0, ms=1_000, what="the engine is free")
+        assert took_ms < PATIENT_MS if hurried else took_ms >= DRAIN_MS * 0.9
+        assert edge.wait() == 0
+    until(lambda: site.stats()["open"] == 0, what="the engine is free")
     lines = site.lines()
     assert {line["outcome"] for line in lines} == {"failed"}
     assert {line["code"] for line in lines} == {"draining"}
@@ -101,7 +105,7 @@ def test_a_killed_edge_frees_its_engines(site: Rig) -> None:
         running.until(b'"content"')
         site.kill("edge")
         assert running.rest().whole is False, "its client sees a body without an end"
-        until(lambda: site.stats()["open"] == 0, ms=1_000, what="the engine is free")
+        until(lambda: site.stats()["open"] == 0, what="the engine is free")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])

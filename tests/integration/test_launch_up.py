@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from control.store import Store
 from tests.support.gateway import Gateway, gateway, start_gateway  # noqa: F401  pytest finds the fixture by its name
 from tests.support.processes import Running, alive, launch, until
 
@@ -97,6 +98,17 @@ def test_it_says_what_runs_and_where(up: Up, tmp_path: Path):
     assert not running.ready_file.exists()
 
 
+def test_started_again_with_keys_it_says_why_it_lists_no_models(up: Up, tmp_path: Path):
+    base = free_base()
+    with Store(tmp_path / ".headrace" / str(base) / "control.db", create=True) as store:
+        store.create_key("me")
+    running = up("--port-base", str(base))
+    running.ready()
+    until(lambda: "Ctrl-C" in running.output(), what="it has said all")
+    assert "models are not listed: every request needs a key" in running.output()
+    assert "are the backends running" not in running.output()
+
+
 def test_a_second_one_on_the_same_ports_is_told_who_has_them(up: Up, tmp_path: Path):
     base = free_base()
     up("--port-base", str(base)).ready()
@@ -140,3 +152,32 @@ def test_a_bad_file_is_one_line_and_two(tmp_path: Path):
         assert running.wait() == 2
     assert running.output().startswith("headrace up: bad.toml: backends[0].engine: expected one of ")
     assert running.output().count("\n") == 1
+
+
+def test_arbiter_and_nats_run_where_the_file_names_them(up: Up, tmp_path: Path):
+    (tmp_path / "given.toml").write_text(
+        LONELY + '[arbiter]\ninventory = "static"\nstatic_gpus_mb = [6144]\n[nats]\n'
+    )
+    running = up("--port-base", "0")
+    (ours,) = [entry for entry in running.ready()["services"] if entry["name"] == "arbiter"]
+    assert ours["kind"] == "arbiter"
+    with urllib.request.urlopen(f"{ours['ops_url']}/readyz", timeout=5) as answer:
+        assert json.load(answer)["ready"]
+    (row,) = [line for line in running.output().splitlines() if line.startswith("  arbiter ")]
+    assert row.split(maxsplit=3)[1:] == [ours["url"], "real", "leases, 1 GPU (static)"]
+    (nats,) = [entry for entry in running.ready()["services"] if entry["name"] == "nats"]
+    assert any(line.split()[:2] == ["nats", nats["url"]] for line in running.output().splitlines())
+    services = {entry["name"]: entry for entry in running.ready()["services"]}
+    for name in ("arbiter", "control"):
+
+        def connected(url: str = services[name]["ops_url"]) -> bool:
+            with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+                return b"\nheadrace_nats_connected 1.0" in answer.read()
+
+        until(connected, what=f"{name} finds NATS")
+    os.kill(nats["pid"], signal.SIGKILL)
+    until(lambda: pids(running)["nats"] != nats["pid"], what="another NATS server, where the first one was")
+    assert next(entry for entry in running.ready()["services"] if entry["name"] == "nats")["url"] == nats["url"]
+    children = pids(running).values()
+    assert running.stop() == 0
+    assert not any(map(alive, children))

@@ -59,7 +59,7 @@ def test_scenario(node: str, site: Rig, scenario: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == f"{scenario} holds"
-    site.wait_quiet(within_ms=2_000)
+    site.wait_quiet()
     site.heal()
 
 

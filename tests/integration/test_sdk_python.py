@@ -38,7 +38,7 @@ TOOL = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    edge = {"commit_after_ms": ms(150), "heartbeat_ms": ms(80), "max_event_bytes": 65_536}
+    edge = {"queue_ms": 0, "commit_after_ms": ms(150), "heartbeat_ms": ms(80), "max_event_bytes": 65_536}
     with rig(tmp_path_factory.mktemp("sdk"), {"alpha": {}}, edge=edge, backends={"max_inflight": BOUND}) as ours:
         yield ours
 
@@ -53,7 +53,7 @@ def flavour(request: pytest.FixtureRequest) -> Literal["sync", "async"]:
 def sdk(site: Rig, flavour: Literal["sync", "async"]) -> Iterator[Sdk]:
     with Sdk(flavour, site.url) as ours:
         yield ours
-    site.wait_quiet(within_ms=2_000)
+    site.wait_quiet()
     site.heal()
 
 
@@ -221,26 +221,46 @@ def test_a_stream_that_fails_raises(sdk: Sdk, sim: str) -> None:
     assert heard.finish_reasons == (["stop"] if sim == "no_done=true" else [])
 
 
-def test_heartbeats_disturb_nothing(sdk: Sdk, site: Rig) -> None:
-    beats = site.metric("headrace_heartbeats_total")
-    heard = sdk.stream(CHAT, **chat(f"tokens=4,ttft_ms={ms(500)},itl_ms={ms(150)}"))
-    assert site.metric("headrace_heartbeats_total") >= beats + 3
+with_and_without_ids = pytest.mark.parametrize("ids", [False, True], ids=["no-ids", "ids"])
+
+
+def resumable(members: dict[str, Any], ids: bool) -> dict[str, Any]:
+    more = {"X-Headrace-Resume": "1"} if ids else {}
+    return {**members, "extra_headers": {**members.get("extra_headers", {}), **more}}
+
+
+@with_and_without_ids
+@pytest.mark.parametrize("beats", [False, True], ids=["quick", "heartbeats"])
+def test_ids_and_heartbeats_disturb_nothing(sdk: Sdk, direct: Sdk, site: Rig, ids: bool, beats: bool) -> None:
+    """The trap of `id:` lines beside comments with a blank line (facts: streaming-conventions, 5.2)."""
+    before = site.metric("headrace_heartbeats_total")
+    sim = f"tokens=4,ttft_ms={ms(500)},itl_ms={ms(150)}" if beats else "tokens=4"
+    heard = sdk.stream(CHAT, **resumable(chat(sim), ids))
+    assert site.metric("headrace_heartbeats_total") >= before + 3 * beats
     assert heard.error is None
-    assert heard.text == sdk.stream(CHAT, **chat("tokens=4")).text
+    whole = direct.stream(CHAT, **chat("tokens=4"))
+    assert (heard.text, len(heard.chunks)) == (whole.text, len(whole.chunks))
     assert heard.finish_reasons == ["stop"]
 
 
-def test_a_failure_after_heartbeats_raises(sdk: Sdk) -> None:
+@with_and_without_ids
+def test_a_failure_after_heartbeats_raises(sdk: Sdk, ids: bool) -> None:
     """200 is out, so the failure is in-band: it must raise all the same, with no chunk before it."""
     with pytest.raises(openai.APIError) as found:
-        sdk.stream(CHAT, **chat(f"ttft_ms={ms(400)},error_after=0"))
+        sdk.stream(CHAT, **resumable(chat(f"ttft_ms={ms(400)},error_after=0"), ids))
     assert "alpha" in found.value.message
+
+
+def test_a_failure_of_a_stream_with_ids_raises(sdk: Sdk) -> None:
+    heard = sdk.stream(CHAT, **resumable(chat(f"tokens=6,itl_ms={ms(150)},die_after=3"), True))
+    assert type(heard.error) is openai.APIError
+    assert heard.text
 
 
 def test_a_reader_that_leaves_frees_the_engine(sdk: Sdk, site: Rig) -> None:
     heard = sdk.stream(CHAT, leave_after=3, **chat("tokens=20000,itl_ms=5"))
     assert len(heard.chunks) == 3
-    site.wait_quiet(within_ms=1_000)
+    site.wait_quiet()
 
 
 def test_a_429_is_retried_when_the_gateway_says(site: Rig, flavour: Literal["sync", "async"]) -> None:
@@ -265,7 +285,7 @@ def test_a_429_is_retried_when_the_gateway_says(site: Rig, flavour: Literal["syn
             assert patient.call(CHAT, **chat("tokens=2")).choices[0].message.content
             assert monotonic() - began >= wait_s, "the SDK waited as long as it was told"
         assert site.metric("headrace_streams_total", code="saturated") == rejected + 1
-    site.wait_quiet(within_ms=2_000)
+    site.wait_quiet()
 
 
 @contextlib.contextmanager
@@ -293,7 +313,7 @@ def test_what_is_useless_to_retry_is_asked_once(
     assert found.value.status_code == status
     assert found.value.response.headers["x-should-retry"] == "false"
     assert site.started()["alpha"] - asked == (1 if status == 502 else 0)
-    site.wait_quiet(within_ms=2_000)
+    site.wait_quiet()
 
 
 def test_keys(tmp_path_factory: pytest.TempPathFactory, flavour: Literal["sync", "async"]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from simulator.run import main
-from simulator.server import serve
+from simulator.server import Simulator, serve
 from simulator.settings import SimulatorSettings
 from tests.unit.simulator.raw import LIMIT_S, chat, connected, read_answer, until
 
@@ -95,9 +95,9 @@ async def test_a_drain_lets_the_stream_end_and_a_second_signal_does_not(tmp_path
 
 async def test_serve_stops_when_it_is_told_to() -> None:
     stop = asyncio.Event()
-    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.ensure_future(serve(SimulatorSettings(), ready=port.set_result, stop=stop))
-    async with connected(await port) as (reader, writer):
+    ready: asyncio.Future[Simulator] = asyncio.get_running_loop().create_future()
+    serving = asyncio.ensure_future(serve(SimulatorSettings(), ready=ready.set_result, stop=stop))
+    async with connected((await ready).port) as (reader, writer):
         writer.write(chat(max_tokens=1, sim="ttft_ms=1"))
         assert (await read_answer(reader)).done
         stop.set()

@@ -35,7 +35,7 @@ def ask_for(site: Rig, sim: str) -> Answer:
 def open_breaker(site: Rig, sim: str) -> None:
     for _ in range(FAILURES):
         ask_for(site, sim)
-    until(lambda: site.metric("headrace_breaker_open", backend="alpha") == 1, ms=300, what="the breaker opens")
+    until(lambda: site.metric("headrace_breaker_open", backend="alpha") == 1, what="the breaker opens")
 
 
 @pytest.mark.parametrize("sim", ["die_after=0", "tokens=5,die_after=2", "tokens=5,end_after=2", "error_first=true"])

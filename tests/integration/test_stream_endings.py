@@ -23,7 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture(autouse=True)
 def _healthy(site: Rig) -> Iterator[None]:
     yield
-    site.wait_quiet(within_ms=2_000)
+    site.wait_quiet()
     site.heal()
 
 

@@ -87,6 +87,7 @@ async def all_of_them(site: Rig) -> tuple[list[bytes], float]:
         return await asyncio.gather(*tasks), memory
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_two_thousand_open_streams_are_all_complete(site: Rig) -> None:
@@ -103,7 +104,7 @@ def test_two_thousand_open_streams_are_all_complete(site: Rig) -> None:
     per_stream = (memory - idle) / STREAMS
     print(f"\n{STREAMS} open streams: {per_stream / 1024:.1f} KiB of RSS each")
     assert per_stream < BYTES_PER_STREAM
-    site.wait_quiet(within_ms=5_000)
+    site.wait_quiet()
     assert site.metric("headrace_streams_total", outcome="finished") == STREAMS
     until(lambda: len(site.lines()) == STREAMS, what="one canonical line each")
     assert site.stats()["tokens"] == STREAMS * TOKENS

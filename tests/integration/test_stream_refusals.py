@@ -26,7 +26,7 @@ def _healthy(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "site" in request.fixturenames:
         ours: Rig = request.getfixturevalue("site")
-        ours.wait_quiet(within_ms=2_000)
+        ours.wait_quiet()
         ours.heal()
 
 
@@ -165,7 +165,7 @@ def test_when_all_backends_refuse_retries_stay_inside_the_budget(tmp_path_factor
 
 def test_backends_at_their_bound_are_a_429_until_one_is_free(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("bound")
-    with rig(folder, backends={"max_inflight": 2}) as site, contextlib.ExitStack() as stack:
+    with rig(folder, backends={"max_inflight": 2}, edge={"queue_ms": 0}) as site, contextlib.ExitStack() as stack:
         running = []
         for _ in range(4):
             one = stack.enter_context(stream(site.url, "tokens=20000,itl_ms=20"))
@@ -182,4 +182,4 @@ def test_backends_at_their_bound_are_a_429_until_one_is_free(tmp_path_factory: p
             assert_retry_advice(answer)
         assert site.started() == {"alpha": 2, "beta": 2}, "no GPU work was spent on what was rejected"
         running[0].close()
-        until(lambda: site.post(chat(), {"x-sim": "tokens=2"}).status == 200, ms=1_000, what="the place is free")
+        until(lambda: site.post(chat(), {"x-sim": "tokens=2"}).status == 200, what="the place is free")

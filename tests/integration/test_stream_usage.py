@@ -25,7 +25,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 def counted(site: Rig) -> dict[str, float]:
     return {
-        kind: site.metric("gen_ai_client_token_usage_tokens_total", model="tiny", backend="alpha", type=kind)
+        kind: site.metric(
+            "gen_ai_client_token_usage_sum", gen_ai_request_model="tiny", backend="alpha", gen_ai_token_type=kind
+        )
         for kind in ("input", "output")
     }
 

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from tests.support.needs import program
 from tests.support.timing import FACTOR
@@ -157,6 +167,22 @@ class ChatPage:
     def simulate(self, directives: str) -> None:
         """Ask the simulator for a behaviour, by the header that the page itself cannot set."""
         self.page.route(CHAT, lambda route: route.continue_(headers={**route.request.headers, "x-sim": directives}))
+
+    def whole_answer(self, asked: Request, directives: str) -> str:
+        """Return the text that the gateway answers to the page's request, for a client that loses nothing."""
+        found = self.page.evaluate(
+            """async ([asked, sim]) => {
+              const { model, messages } = JSON.parse(asked);
+              const response = await fetch("/v1/chat/completions", {
+                method: "POST",
+                headers: { "Content-Type": "application/json", "X-Sim": sim },
+                body: JSON.stringify({ model, messages }),
+              });
+              return (await response.json()).choices[0].message.content;
+            }""",
+            [asked.post_data, directives],
+        )
+        return str(found)
 
     def inject(self, *replies: dict[str, Any]) -> None:
         """Answer the next requests with `replies` (arguments of Playwright's `fulfill`), then the real gateway."""

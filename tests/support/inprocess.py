@@ -55,7 +55,7 @@ __all__ = [
 MODEL = "m"
 DONE = b"data: [DONE]\n\n"
 Script = Callable[["ScriptedExchange"], Awaitable[None]]
-_DEADLINE_S = 5.0 * FACTOR
+_DEADLINE_S = 10.0 * FACTOR
 _POLL_S = 0.002
 #: Kept, so that a test that counts decodes does not count ours.
 _loads = json.loads
@@ -343,7 +343,10 @@ class RunningEdge:
     @property
     def idle(self) -> bool:
         """Nothing is held for any request."""
-        return not self.parts.streams.count and not self.inflight and not self.parts.bodies.used_bytes
+        parts = self.parts
+        return not (
+            parts.streams.count or self.inflight or parts.bodies.used_bytes or parts.sockets.frames.used_bytes
+        )
 
     async def quiet(self, *, within_s: float = _DEADLINE_S) -> None:
         """Wait until permits, open streams and request bodies are back to nothing."""
@@ -405,7 +408,10 @@ async def running_edge(
         )
         control = ScriptedControl(route(candidates) if route is not None else answer, snapshot)
         await stack.enter_async_context(control)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         defaults = {
+            # Edges of one name and one millisecond would share a socket.
+            "peer_dir": str(folder),
             "port": 0,
             "ops_port": 0,
             "node": "test",
@@ -417,7 +423,7 @@ async def running_edge(
         edge = wrap(await stack.enter_async_context(composed(wanted)))
         connections: set[EdgeProtocol] = set()
         edge = replace(edge, public=replace(edge.public, http=_watched(edge.public.http, connections)))
-        ready = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ready.json"
+        ready = folder / "ready.json"
         serving = asyncio.create_task(edge.serve(str(ready)))
         try:
             await until(lambda: serving.done() or _there(ready), "the edge is ready")
@@ -447,6 +453,11 @@ def _watched(http: object, connections: set[EdgeProtocol]) -> type[EdgeProtocol]
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             connections.discard(self)
+
+        def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+            connections.discard(self)
+            rest: bytes = super().hand_over(protocol)
+            return rest
 
     return Watched
 

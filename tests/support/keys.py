@@ -1,4 +1,4 @@
-"""Keys for an edge under test: control keeps none yet, so a stand-in before it adds them to its snapshots."""
+"""Keys for an edge under test, without control's store: a stand-in before control adds them to its snapshots."""
 
 from __future__ import annotations
 

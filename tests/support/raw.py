@@ -179,7 +179,7 @@ class Raw:
     async def chunk(self, response: Response) -> bytes | None:
         """Read one HTTP chunk and keep it; None at the end of the body."""
         size = int(await self.until(b"\r\n"), 16)
-        data = (await self._exactly(size + 2))[:-2]
+        data = (await self.exactly(size + 2))[:-2]
         if not size:
             response.whole = True
             return None
@@ -189,7 +189,7 @@ class Raw:
     async def body(self, response: Response) -> Response:
         """Read the rest of a response's body."""
         if "content-length" in response.headers:
-            response.chunks.append(await self._exactly(int(response.headers["content-length"])))
+            response.chunks.append(await self.exactly(int(response.headers["content-length"])))
             response.whole = True
         elif response.headers.get("transfer-encoding") == "chunked":
             while await self.chunk(response) is not None:
@@ -208,7 +208,8 @@ class Raw:
         await self.send(*pieces)
         return await self.response()
 
-    async def _exactly(self, size: int) -> bytes:
+    async def exactly(self, size: int) -> bytes:
+        """Read so many bytes."""
         while len(self._read) < size:
             assert await self.more(), f"ended {size - len(self._read)} bytes early: {bytes(self._read[-200:])!r}"
         return self._take(size)

@@ -81,7 +81,7 @@ class Rig:
 
     def stats(self, name: str = "alpha") -> dict[str, int]:
         """Return a simulator's own counters."""
-        found: dict[str, int] = ask(self.url_of(name), "/sim/stats").json
+        found: dict[str, int] = ask(self.ops_url(name), "/sim/stats").json
         return found
 
     def started(self) -> dict[str, int]:
@@ -105,7 +105,7 @@ class Rig:
 
     # Waiting.
 
-    def wait_quiet(self, *, within_ms: int = 1_000, simulators: Sequence[str] = ()) -> None:
+    def wait_quiet(self, *, simulators: Sequence[str] = ()) -> None:
         """Wait until no simulator works and the edge holds no permit, no stream and no byte."""
         names = simulators or [name for name in self._simulators if self.services[name].process.poll() is None]
 
@@ -113,7 +113,7 @@ class Rig:
             busy = [self.stats(name) for name in names]
             return not any(stats["running"] + stats["waiting"] + stats["open"] for stats in busy) and not self.held()
 
-        until(quiet, ms=within_ms, what=f"everything given back: {self.held()}")
+        until(quiet, what=f"everything given back: {self.held()}")
 
     def held(self) -> dict[str, float]:
         """Return what the edge holds for requests now, by metric; empty when it holds nothing."""
@@ -153,10 +153,14 @@ class Rig:
 
     def start_simulator(self, name: str, settings: Table | None = None, *, wait: bool = True) -> None:
         """Start a simulator, again on its old port when it ran before; `wait` until it answers."""
-        port = self.url_of(name).rsplit(":", 1)[1] if name in self.services else "0"
+        ports = ["--port", "0"]
+        if name in self.services:
+            ports = ["--port", self.ops_url(name).rsplit(":", 1)[1]]
+            if self.url_of(name).startswith("grpc:"):
+                ports += ["--grpc-port", self.url_of(name).rsplit(":", 1)[1]]
         self._simulators[name] = settings if settings is not None else self._simulators[name]
         self._write(f"{name}.toml", {"simulator": {**_SIMULATOR, **self._simulators[name]}})
-        self._start(name, "simulate", "--name", name, "--port", port, file=f"{name}.toml")
+        self._start(name, "simulate", "--name", name, *ports, file=f"{name}.toml")
         if wait:
             self.services[name].ready()
 
@@ -166,11 +170,16 @@ class Rig:
         self._start("control", "control", "--port", port, "--ops-port", "0")
         self.services["control"].ready()
 
-    def start_edge(self, *, control_url: str | None = None) -> None:
-        """Start the edge, of the rig's own control or another."""
-        where = control_url or self.url_of("control")
-        self._start("edge", "edge", "--port", "0", "--ops-port", "0", "--control-url", where)
-        self.services["edge"].ready()
+    def start_edge(
+        self, name: str = "edge", *, control_url: str | None = None, settings: Table | None = None
+    ) -> None:
+        """Start an edge, of the rig's own control or another; `settings` are this one's, over the rig's."""
+        where, file = control_url or self.url_of("control"), "headrace.toml"
+        if settings is not None:
+            file = f"{name}.toml"
+            self._write(file, {"edge": {**_EDGE, **settings}})
+        self._start(name, "edge", "--port", "0", "--ops-port", "0", "--control-url", where, file=file)
+        self.services[name].ready()
 
     def _start(self, name: str, command: str, *arguments: str, file: str = "headrace.toml") -> None:
         self._lives += 1
@@ -190,6 +199,7 @@ def rig(
     edge: Table | None = None,
     control: Table | None = None,
     backends: Table | None = None,
+    tables: Mapping[str, Sequence[Table]] | None = None,
     without: Sequence[str] = (),
 ) -> Iterator[Rig]:
     """Run simulators, control and an edge for the length of the block.
@@ -200,6 +210,7 @@ def rig(
         edge: settings over the rig's own.
         control: settings over the rig's own.
         backends: settings of every backend.
+        tables: further arrays of tables of the file: `aliases`, `models`.
         without: services that the test starts by itself, of "control" and "edge".
     """
     with contextlib.ExitStack() as stack:
@@ -211,8 +222,8 @@ def rig(
         common = {"engine": "vllm", "simulated": True, **(backends or {})}
         rows = [{"name": name, "url": ours.url_of(name), "region": name, **common} for name in given]
         region = {"region": next(iter(given), "")}
-        tables = {"edge": {**_EDGE, **region, **(edge or {})}, "control": {**_CONTROL, **(control or {})}}
-        ours._write("headrace.toml", {**tables, "backends": rows})
+        written = {"edge": _in_order({**_EDGE, **region, **(edge or {})}), "control": {**_CONTROL, **(control or {})}}
+        ours._write("headrace.toml", {**written, "backends": rows, **(tables or {})})
         if "control" not in without:
             ours.start_control()
             if "edge" not in without:
@@ -220,6 +231,14 @@ def rig(
                 ours.wait_models(*([MODEL] if given else []))
                 until(lambda: ask(ours.url_of("control"), "/v1/backends").body.count(b'"up"') == len(given))
         yield ours
+
+
+def _in_order(edge: Table) -> Table:
+    """Return an edge's settings with what must be over before it commits, where a test commits early."""
+    if "commit_after_ms" not in edge:
+        return edge
+    before = edge["commit_after_ms"] - 1
+    return {"route_timeout_ms": min(1_000, before), "queue_ms": min(5_000, before), **edge}
 
 
 def _toml(name: str, table: Table | Sequence[Table]) -> str:

@@ -22,8 +22,8 @@ function client(base, options = {}) {
   return new OpenAI({ baseURL: `${base}/v1`, apiKey: "not-needed", maxRetries: 0, timeout: 30_000, ...options });
 }
 
-function simulate(directives) {
-  return { headers: { "X-Sim": directives } };
+function simulate(directives, more = {}) {
+  return { headers: { "X-Sim": directives, ...more } };
 }
 
 function chat(members = {}) {
@@ -31,11 +31,12 @@ function chat(members = {}) {
 }
 
 // Reads a stream to its end; an error that comes after the first chunk is part of what was heard.
-async function heard(base, members, directives = "tokens=30") {
+async function heard(base, members, directives = "tokens=30", headers = {}) {
   const chunks = [];
   let error = null;
   try {
-    const stream = await client(base).chat.completions.create(chat({ ...members, stream: true }), simulate(directives));
+    const asked = simulate(directives, headers);
+    const stream = await client(base).chat.completions.create(chat({ ...members, stream: true }), asked);
     for await (const chunk of stream) chunks.push(chunk);
   } catch (caught) {
     error = caught;
@@ -188,14 +189,20 @@ export const scenarios = {
     await failsInBand(gateway, "tokens=6,no_done=true", ["stop"]);
   },
 
-  async heartbeats(gateway) {
-    const ours = await heard(gateway, {}, "tokens=4,ttft_ms=500,itl_ms=200");
-    assert.equal(ours.error, null);
-    assert.equal(ours.text(), (await heard(gateway, {}, "tokens=4")).text());
-    assert.deepEqual(ours.finishReasons, ["stop"]);
-    const failed = await heard(gateway, {}, "ttft_ms=400,error_after=0");
-    assert.ok(failed.error instanceof OpenAI.APIError);
-    assert.deepEqual(failed.chunks, []);
+  async heartbeats(gateway, engine) {
+    const whole = await heard(engine, {}, "tokens=4");
+    for (const headers of [{}, { "X-Headrace-Resume": "1" }]) {
+      for (const directives of ["tokens=4", "tokens=4,ttft_ms=500,itl_ms=200"]) {
+        const ours = await heard(gateway, {}, directives, headers);
+        assert.equal(ours.error, null);
+        assert.equal(ours.text(), whole.text());
+        assert.equal(ours.chunks.length, whole.chunks.length);
+        assert.deepEqual(ours.finishReasons, ["stop"]);
+      }
+      const failed = await heard(gateway, {}, "ttft_ms=400,error_after=0", headers);
+      assert.ok(failed.error instanceof OpenAI.APIError);
+      assert.deepEqual(failed.chunks, []);
+    }
   },
 
   async retries(gateway) {

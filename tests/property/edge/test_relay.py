@@ -1,5 +1,5 @@
-"""Engines, reader and client act in any order: whatever happens, everything is given back and nothing looks whole
-that is not."""
+"""Engines, reader and client act in any order, with retries, hedges and continuations: whatever happens, everything
+is given back and nothing looks whole that is not."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ def judge(rig: Rig) -> None:
     if state is StreamState.FINISHED and rig.stream.streaming:
         assert finish() in text
         assert text.endswith(DONE)
+        assert ERROR not in text
     if state is StreamState.FAILED and rig.stream.committed and rig.outlet.writes:
         assert b'"error"' in text
         assert text.endswith(DONE)
@@ -105,14 +106,23 @@ def judge(rig: Rig) -> None:
     sends_done=st.booleans(),
     winds_down=st.booleans(),
     budget=st.booleans(),
+    continues=st.booleans(),
+    hedges=st.booleans(),
 )
 async def test_everything_is_given_back_and_only_whole_answers_look_whole(
-    script: list[Act], streaming: bool, sends_done: bool, winds_down: bool, budget: bool
+    script: list[Act],
+    streaming: bool,
+    sends_done: bool,
+    winds_down: bool,
+    budget: bool,
+    continues: bool,
+    hedges: bool,
 ) -> None:
     capabilities = Capabilities(sends_done=sends_done)
     rig = Rig(
-        [candidate(name, capabilities=capabilities, max_inflight=1) for name in "abc"],
+        [candidate(name, capabilities=capabilities, max_inflight=1, continues=continues) for name in "abc"],
         streaming=streaming,
+        hedge_after_ms=0 if hedges else None,
         budget=RetryBudget() if budget else RetryBudget(ratio=0, floor_per_s=0),
     )
     for source in rig.sources.values():
@@ -136,11 +146,13 @@ async def test_everything_is_given_back_and_only_whole_answers_look_whole(
     judge(rig)
     if rig.stream.state is StreamState.CANCELLED:
         graced = [upstream for upstream in opened() if not upstream.over and not upstream.cancelled]
-        assert not graced or finish() in rig.text or not rig.outlet.writes
+        ended = finish() in rig.text or finish("error") in rig.text
+        assert not graced or ended or not rig.outlet.writes, "the grace is for what follows a finish_reason"
     rig.stream.gone()
     for upstream in opened():
         upstream.break_off()
     await rig.over()
     assert all(upstream.over for upstream in opened())
+    assert rig.memory.used_bytes == 0
     assert len(opened()) == rig.relay.attempts <= 4, "three, and one that a stale connection made free"
     judge(rig)

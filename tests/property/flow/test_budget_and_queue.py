@@ -79,3 +79,19 @@ def test_the_queue_is_its_model(steps, ageing_ms):
             case int(milliseconds):
                 clock.advance(milliseconds / 1000)
         assert len(queue) == len(model)
+
+
+@given(
+    pushed=st.lists(st.tuples(st.integers(1, 9), st.floats(0, 3)), max_size=20), removed=st.sets(st.integers(0, 19))
+)
+def test_the_order_that_is_told_is_the_order_that_is_given(pushed, removed):
+    clock = ManualClock()
+    queue: PriorityQueue[int] = PriorityQueue(100, ageing_ms=500, clock=clock)
+    for number, (priority, pause_s) in enumerate(pushed):
+        place = queue.push(number, priority)
+        if number in removed:
+            queue.remove(place)
+        clock.advance(pause_s)
+    told = list(queue.ordered())
+    assert told == [queue.pop() for _ in told]
+    assert not len(queue)

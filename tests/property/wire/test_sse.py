@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.wire.events import Batch
-from streamkit.wire.sse import EventSplitter, EventTooLargeError
+from streamkit.wire.sse import EventSplitter, EventTooLargeError, heartbeat, split_events, whole_bytes
 from tests.property.wire.reference import events_of, field_of, flat, lines_of
 from tests.property.wire.streams import cuts, pieces, streams
 
@@ -102,3 +102,37 @@ def test_an_endless_event_is_refused_before_more_than_the_bound_is_held(bound: i
 def test_ways_to_end_a_line_may_be_mixed(parts: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(parts) + b": end\n"
     assert flat(split(stream, data.draw(cuts(len(stream))))[0]) == events_of(stream)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_batch_comes_apart_into_its_events(data: st.DataObject) -> None:
+    stream, n = data.draw(streams())
+    found, _ = split(stream, data.draw(cuts(len(stream))), n=n)
+    for batch in found:
+        assert split_events(batch.data) == [event.data for event in batch.split()]
+
+
+_NUMBERED = st.lists(
+    st.sampled_from([b"data: {}\n\n", b"data: \xe2\x98\x83\r\n\r\n", b"event: x\ndata: 1\ndata: 2\n\n", b""]),
+    max_size=8,
+)
+
+
+@given(_NUMBERED, st.data())
+def test_what_a_peer_sends_passes_whole_and_untouched_wherever_it_is_cut(
+    events: list[bytes], data: st.DataObject
+) -> None:
+    ping = heartbeat(ids=True)
+    lines = [b"id: %d\n%b" % (number, event) if event else ping for number, event in enumerate(events, 1)]
+    stream, passed, tail = b"".join(lines), b"", b""
+    ends, end = {0}, 0
+    for line in lines:
+        end += len(line)
+        ends.add(end)
+    for piece in pieces(stream, data.draw(cuts(len(stream)))):
+        tail += piece
+        whole = whole_bytes(tail)
+        passed, tail = passed + tail[:whole], tail[whole:]
+        assert len(passed) in ends
+    assert passed == stream or tail.endswith(b"\r\n"), "a CR LF at the very end waits for the next byte"

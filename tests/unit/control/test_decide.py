@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from control.decide import decide
+from control.decide import decide, wanted
 from control.settings import ControlSettings
 from control.view import BackendView, View
 from streamkit.wire.backend import Backend, Capabilities
+from streamkit.wire.models import Alias, Equivalents, Model, Models
 from streamkit.wire.route import RouteAnswer, RouteRequest
 
 SETTINGS = ControlSettings(hedge_after_ms=300, region_weights={"far": 0.5, "closed": 0})
@@ -176,3 +177,176 @@ def test_the_same_question_gets_the_same_decision():
     assert len(encoded) == 1
     ids = {ask(*backends).decision_id, ask(*backends, priority=1).decision_id, ask(*backends, model="x").decision_id}
     assert len(ids) == 3
+
+
+# Aliases and chains
+
+
+CHAIN = Models(
+    aliases=(Alias(name="chat", models=("large", "small")), Alias(name="small", models=("small", "large"))),
+    models=(Model(name="large", continuation=True), Model(name="small")),
+)
+
+
+def asked(*backends: BackendView, model: str = "chat", priority: int = 5) -> RouteAnswer:
+    view = View.of("control.0.1", 7, 1, backends, CHAIN)
+    return decide(view, RouteRequest(model=model, priority_class=priority), SETTINGS)
+
+
+def places(answer: RouteAnswer) -> list[tuple[int, str, str]]:
+    assert answer.shed is None, answer.shed
+    return [(one.rank, one.backend, one.model) for one in answer.candidates]
+
+
+def test_a_chain_names_every_model_that_takes_work_in_order():
+    both = backend("both", models=("small", "large"))
+    only = backend("only", models=("large",))
+    assert places(asked(both, only)) == [(0, "both", "large"), (0, "only", "large"), (1, "both", "small")]
+    assert places(asked(both, only, model="small")) == [
+        (0, "both", "small"),
+        (1, "both", "large"),
+        (1, "only", "large"),
+    ], "a model's own name may be an alias, with something to fall back on"
+    assert places(asked(both, only, model="large")) == [(0, "both", "large"), (0, "only", "large")]
+
+
+def test_a_chain_passes_over_models_without_a_usable_backend():
+    down = backend("a", "down", models=("large",))
+    assert places(asked(down, backend("b", models=("small",)))) == [(1, "b", "small")]
+    pressed = backend("a", models=("large",), pressure="shedding", pressure_age_ms=10)
+    assert places(asked(pressed, backend("b", models=("small",)))) == [(1, "b", "small")]
+    assert places(asked(pressed, backend("b", models=("small",)), priority=2))[0] == (0, "a", "large")
+    # One that was probed is better than one that was not, whatever its place.
+    assert places(asked(backend("a", "unknown", models=("large",)), backend("b", models=("small",)))) == [
+        (1, "b", "small")
+    ]
+
+
+def test_a_chain_that_nobody_serves_is_no_wrong_name():
+    assert code(asked(backend("a", models=("other",)))) == "no_backend"
+    answer = asked(backend("a", "down", models=("large",)), backend("b", "down", models=("small",)))
+    assert code(answer) == "no_backend"
+    assert answer.shed is not None
+    assert "a (down), b (down)" in answer.shed.message
+
+
+def test_a_wrong_name_is_told_the_aliases_too():
+    answer = asked(backend("a", models=("large",)), model="chatt")
+    assert code(answer) == "model_not_found"
+    assert answer.shed is not None
+    assert answer.shed.message.endswith("known models: large; aliases: chat, small")
+
+
+def test_hedging_asks_the_same_model_elsewhere_or_nobody():
+    large, small = backend("a", models=("large",)), backend("b", models=("small",))
+    assert asked(large, small).hedge_after_ms is None
+    assert asked(large, backend("c", models=("large",)), small).hedge_after_ms == 300
+
+
+def test_continuation_needs_the_models_policy_and_an_engine_that_can():
+    answer = asked(backend("a", models=("large", "small")))
+    assert [one.continues for one in answer.candidates] == [True, False]
+    cannot = BackendView(
+        backend=Backend(name="a", engine="openai", url="http://a:1"),
+        health="up",
+        models=("large",),
+        capabilities=Capabilities(prefill=False),
+    )
+    assert [one.continues for one in asked(cannot).candidates] == [False]
+
+
+# The user's rule: "TF busy → vLLM/Ollama or 503, same round", for what each engine can answer at all.
+# Pressure of the asked model's backend, its stand-in's engine and pressure; who answers. None = 429.
+RULE = [
+    ("tfserving", "ok", "tfserving", "ok", ["asked", "other"]),
+    ("tfserving", "shedding", "tfserving", "ok", ["other"]),
+    ("tfserving", "down", "tfserving", "ok", ["other"]),
+    ("tfserving", "shedding", "tfserving", "shedding", None),
+    # Nobody translates a prediction into a chat: refused, at once.
+    ("tfserving", "shedding", "vllm", "ok", None),
+    ("tfserving", "shedding", "ollama", "ok", None),
+    ("vllm", "shedding", "ollama", "ok", ["other"]),
+    ("vllm", "shedding", "ollama", "busy", ["other"]),
+    ("vllm", "shedding", "ollama", "shedding", None),
+    ("vllm", "shedding", "tfserving", "ok", None),
+    ("ollama", "shedding", "vllm", "ok", ["other"]),
+    ("ollama", "down", "vllm", "ok", ["other"]),
+    ("ollama", "busy", "vllm", "ok", ["asked", "other"]),
+]
+
+
+@pytest.mark.parametrize(("engine", "pressure", "other", "relief", "expected"), RULE)
+def test_a_busy_models_request_goes_to_an_equivalent_or_is_refused(engine, pressure, other, relief, expected):
+    backends = [
+        backend("asked", engine=engine, models=("m",), pressure=pressure, pressure_age_ms=F),
+        backend("other", engine=other, models=("n",), pressure=relief, pressure_age_ms=F),
+    ]
+    view = View.of("control.0.1", 7, 1, backends, Models(equivalents=(Equivalents(models=("m", "n")),)))
+    answer = decide(view, RouteRequest(model="m"), SETTINGS)
+    if expected is None:
+        # 429: come back in a moment; work of priority 1 to 3 is still taken.
+        assert code(answer) == "saturated"
+        return
+    assert names(answer) == expected
+    assert [candidate.rank for candidate in answer.candidates] == [0, 1][2 - len(expected) :]
+
+
+def test_an_equivalent_answers_for_a_model_that_is_away_and_a_stale_word_gives_way_to_it():
+    models = Models(equivalents=(Equivalents(models=("m", "n")),))
+    away = View.of("control.0.1", 7, 1, [backend("a", "down"), backend("b", models=("n",))], models)
+    assert names(decide(away, RouteRequest(model="m"), SETTINGS)) == ["b"]
+    stale = [
+        backend("a", pressure="ok", pressure_age_ms=S),
+        backend("b", models=("n",), pressure="ok", pressure_age_ms=F),
+    ]
+    view = View.of("control.0.1", 7, 1, stale, models)
+    assert names(decide(view, RouteRequest(model="m"), SETTINGS)) == ["b"]
+    assert names(decide(view, RouteRequest(model="m", priority_class=2), SETTINGS)) == ["a", "b"]
+
+
+# Where a model is at two backends (None = nobody says); who answers, and where it should be loaded.
+COLD = [
+    (["resident", "cold"], ["b0"], None),
+    ([None, "cold"], ["b0"], None),
+    (["cold", "loading"], ["b0", "b1"], "b0"),
+    (["no_room", "cold"], ["b1"], "b1"),
+    (["no_room", "no_room"], None, "b0"),
+]
+
+
+@pytest.mark.parametrize(("at", "expected", "load"), COLD)
+def test_a_model_that_is_cold_everywhere_is_loaded_where_there_is_room(at, expected, load):
+    backends = [backend(f"b{n}", residence={"m": where} if where else {}) for n, where in enumerate(at)]
+    view = View.of("control.0.1", 7, 1, backends)
+    answer = decide(view, RouteRequest(model="m"), SETTINGS)
+    place = wanted(view, RouteRequest(model="m"))
+    assert (place.view.backend.name if place else None) == load
+    if expected is None:
+        assert code(answer) == "no_backend"
+        assert answer.shed.retry_after_ms == 2_000
+    else:
+        assert names(answer) == expected
+
+
+def test_what_is_held_is_named_beside_the_others_and_nothing_is_decided_by_it():
+    assert names(ask(backend("b0", held=True), backend("b1"))) == ["b1", "b0"]
+    pressed = {"pressure": "shedding", "pressure_age_ms": F}
+    assert code(ask(backend("b0", held=True), backend("b1", **pressed))) == "saturated", (
+        "what is held relieves nobody"
+    )
+    assert names(ask(backend("b0", held=True), backend("b1", "down"))) == ["b0"]
+    assert names(ask(backend("b0", held=True), backend("b1", held=True))) == ["b0", "b1"]
+
+
+@pytest.mark.parametrize(
+    "state", [{"health": "down"}, {"held": True}, {"pressure": "down", "pressure_age_ms": F}, {}]
+)
+def test_a_probe_gets_the_backend_that_it_names_however_that_is(state):
+    view = View.of("control.0.1", 7, 1, (backend("b0", **state), backend("b1"), backend("b2", region="closed")))
+    for name in ("b0", "b2"):
+        answer = decide(view, RouteRequest(model="m", backend=name), SETTINGS)
+        assert [(one.backend, one.weight) for one in answer.candidates] == [(name, 1.0)]
+    for unknown in (RouteRequest(model="m", backend="b9"), RouteRequest(model="x", backend="b0")):
+        assert code(decide(view, unknown, SETTINGS)) == "no_backend"
+    plain = decide(view, RouteRequest(model="m"), SETTINGS)
+    assert plain.decision_id != decide(view, RouteRequest(model="m", backend="b0"), SETTINGS).decision_id

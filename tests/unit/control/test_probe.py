@@ -52,8 +52,6 @@ BAD_ANSWERS = [
     ("ollama", {"/api/version": OK}, (), "/api/tags says 404"),
     ("ollama", {"/api/tags": OK}, (), "/api/version says 404"),
     ("tfserving", {}, (), "name them in `models`"),
-    ("tfserving", {}, ("m",), "not available: m"),
-    ("tfserving", {"/v1/models/a%2Fb": Response(500, b'{"error":"broken"}')}, ("a/b",), "a%2Fb says 500: broken"),
 ]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.protocol.states import ATTEMPT_TABLE, STREAM_TABLE, mermaid
+from edge.protocol.states import ATTEMPT_TABLE, STREAM_TABLE
+from tests.support.diagrams import drawn
 
 PAGE = Path(__file__).parents[3] / "docs" / "architecture.md"
 
@@ -16,4 +17,4 @@ PAGE = Path(__file__).parents[3] / "docs" / "architecture.md"
 def test_diagram_is_drawn_from_the_table(name, table):
     found = re.search(rf"<!-- {name} -->\n```mermaid\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
     assert found is not None
-    assert found[1] == mermaid(table)
+    assert found[1] == drawn(table)

@@ -178,7 +178,7 @@ def timings(heartbeat_ms: float = 0, commit_after_ms: float = 0, slow_reader_ms:
     )
 
 
-def stream(metrics: Metrics, *, streaming: bool = True, **deadlines: float) -> Stream:
+def stream(metrics: Metrics, *, streaming: bool = True, kept: bool = False, **deadlines: float) -> Stream:
     """Return a stream that counts into `metrics` as operation `chat`, model `m`."""
     return Stream(
         loop=asyncio.get_running_loop(),
@@ -186,6 +186,7 @@ def stream(metrics: Metrics, *, streaming: bool = True, **deadlines: float) -> S
         streaming=streaming,
         timings=timings(**deadlines),
         meters=StreamMeters(metrics, "chat", "m"),
+        kept=kept,
     )
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from launch import config
+from launch.ports import ports
 from streamkit.ops.settings import SettingsError
 from streamkit.wire.backend import Backend
 
 ONE = '[[backends]]\nname = "a"\nengine = "vllm"\nurl = "http://127.0.0.1:8000"\n'
+TF = '[[backends]]\nname = "t"\nengine = "tfserving"\nurl = "grpc://127.0.0.1:8500"\nmodels = ["m"]\n'
 
 
 @pytest.fixture
@@ -46,9 +48,20 @@ def test_one_service_reads_its_own_table_only(file):
 
 def test_ports_move_together(file):
     found = config.load(file(ONE + "[simulator]\n")).on(9000)
-    assert [named.port for named in config.ports(found)] == [9000, 9010, 9001, 9029, 9030]
-    assert [named.port for named in config.ports(found.on(0))] == [0] * 5
+    assert [named.port for named in ports(found)] == [9000, 9010, 9001, 9029, 9030]
+    assert [named.port for named in ports(found.on(0))] == [0] * 5
     assert found.with_edge_port(5).edge.port == 5
+
+
+def test_an_arbiter_table_starts_one_beside_the_others_or_on_its_own_port_alone(file):
+    assert config.load(file(ONE)).arbiter is None
+    path = file(ONE + "[arbiter]\nmargin_mb = 1\n")
+    found = config.load(path)
+    assert (found.arbiter.port, found.arbiter.ops_port, found.arbiter.margin_mb) == (7451, 7428, 1)
+    assert config.section(path, "arbiter").port == 50_051
+    moved = found.on(9000).arbiter
+    assert (moved.port, moved.ops_port) == (9051, 9028)
+    assert config.load(file(ONE + "[arbiter]\nport = 50_051\n")).arbiter.port == 50_051
 
 
 @pytest.mark.parametrize(
@@ -71,6 +84,11 @@ def test_ports_move_together(file):
         (ONE.replace(":8000", ":8000/v1"), "backends[0].url: expected the base address, without /v1"),
         (ONE.replace("127", "me:pw@127"), "backends[0].url: expected no credentials here"),
         (ONE.replace("url", "#url"), "backends[0].url: required, but missing"),
+        (TF.replace("grpc:", "http:"), "backends[0].url: expected its gRPC port, grpc://host:8500"),
+        (TF.replace('models = ["m"]', ""), "backends[0].models: expected the names to serve"),
+        (ONE.replace("http:", "grpc:"), "backends[0].url: expected http:// or https://"),
+        (ONE + 'api = "other"\n', 'backends[0].api: expected one of "native", "openai", got "other"'),
+        (ONE + "[backends.ollama]\nnum_ctx = -1\n", "backends[0].ollama.num_ctx: expected int >= 0, got -1"),
         (ONE + '[simulator]\nname = "a"\n', 'simulator.name: "a" is a backend\'s name already'),
         ('[simulator]\napi_key = "x"\n', "simulator.api_key: expected none beside an edge"),
         (ONE + "[edge]\nport = 7401\n", "control.port: 7401 is edge.port already"),
@@ -78,6 +96,17 @@ def test_ports_move_together(file):
             ONE + "[edge]\nroute_timeout_ms = 10_000\n",
             "edge.route_timeout_ms: expected less than edge.commit_after_ms (10000), got 10000",
         ),
+        (
+            ONE + "[edge]\nqueue_ms = 10_000\n",
+            "edge.queue_ms: expected less than edge.commit_after_ms (10000), got 10000",
+        ),
+        (
+            ONE + '[[aliases]]\nname = "x"\nmodels = ["a"]\n[[aliases]]\nname = "x"\nmodels = ["b"]\n',
+            'aliases[1].name: "x" is [0] already',
+        ),
+        (ONE + '[[aliases]]\nname = "x"\nmodels = ["a", "a"]\n', "aliases[0].models: expected each model once"),
+        (ONE + '[[aliases]]\nname = "x"\nmodels = []\n', "aliases[0].models: expected"),
+        (ONE + '[[models]]\nname = "x"\ncontinuaton = true\n', "models[0].continuaton: unknown key"),
     ],
 )
 def test_what_could_not_run_is_refused_in_one_line(file, text, line):
@@ -89,7 +118,13 @@ def test_what_could_not_run_is_refused_in_one_line(file, text, line):
 
 
 def test_what_is_written_can_be_read_again(file):
-    found = config.load(file(ONE + '[edge]\nnode = "a\'b"\n[control]\nregion_weights = { eu = 0.5 }\n[simulator]\n'))
+    found = config.load(
+        file(
+            ONE
+            + '[edge]\nnode = "a\'b"\n[control]\nregion_weights = { eu = 0.5 }\n[simulator]\n'
+            + "[arbiter]\nstatic_gpus_mb = [1, 2]\n"
+        )
+    )
     for given in (found, found.on(0), found.on(9000)):
         assert config.load(file(given.document("Written by a test.\nTwo lines."))) == given
 

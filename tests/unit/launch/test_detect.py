@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from launch import detect
+from tests.unit.simulator.raw import running
 
 pytestmark = pytest.mark.anyio
 
@@ -21,14 +22,17 @@ TAGS = {"models": [{"name": "llama3.2:latest"}]}
 
 @asynccontextmanager
 async def engine(pages: Mapping[str, object]) -> AsyncIterator[str]:
-    """Serve JSON by path; an int is a bare status, everything else is 404."""
+    """Serve JSON by path; an int is a bare status, bytes the body of a 404, and everything else is a bare one."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
                 page = pages.get(path, 404)
-                status, body = (page, b"") if isinstance(page, int) else (200, json.dumps(page).encode())
+                if isinstance(page, bytes):
+                    status, body = 404, page
+                else:
+                    status, body = (page, b"") if isinstance(page, int) else (200, json.dumps(page).encode())
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body))
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -62,6 +66,30 @@ async def test_a_simulator_is_called_one():
     assert found.product == "simulator"
     assert found.backend is not None
     assert found.backend.simulated
+
+
+async def test_tensorflow_serving_is_told_and_must_be_named():
+    said = b'{"error": "Could not find any versions of model headrace"}'
+    async with engine({"/v1/models/headrace": said}) as url:
+        (found,) = await detect.find([url])
+    assert (found.backend, found.product) == (None, "TensorFlow Serving")
+    assert "grpc://127.0.0.1:8500" in found.note
+
+
+@pytest.mark.parametrize(
+    ("flavour", "engine_name"), [("vllm", "vllm"), ("ollama", "ollama"), ("llama-server", "openai")]
+)
+async def test_every_simulator_is_found_as_what_it_stands_in_for(flavour, engine_name):
+    async with running(engine=flavour) as simulator:
+        (found,) = await detect.find([simulator.url])
+    assert found.backend is not None
+    assert (found.backend.engine, found.backend.simulated, found.models) == (engine_name, True, ("sim-chat",))
+
+
+async def test_the_simulated_tensorflow_serving_is_told_as_the_real_one():
+    async with running(engine="tfserving") as simulator:
+        (found,) = await detect.find([simulator.url])
+    assert (found.backend, found.product) == (None, "TensorFlow Serving")
 
 
 async def test_an_ollama_without_models_is_told_and_not_used():

@@ -10,8 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from compositor.settings import AvatarSettings
+from core_gpu.modes.settings import Budget
 from launch import config
 from streamkit.wire.backend import Backend, Cancels, Capabilities
+from streamkit.wire.models import Alias, Equivalents, Model
 
 SAMPLE = Path(__file__).parents[3] / "headrace.toml"
 _COMMENTED = re.compile(r"^#(?=\[|[a-z_]+ = )", re.MULTILINE)
@@ -35,7 +38,25 @@ def test_it_is_valid_with_every_line_in_force(tmp_path: Path):
     assert [backend.name for backend in config.load(path).backends] == ["vllm", "ollama", "llama-server"]
 
 
-@pytest.mark.parametrize("name", ["edge", "control", "simulator"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "edge",
+            "control",
+            "arbiter",
+            "inference",
+            "compositor",
+            "speech",
+            "gpu",
+            "nats",
+            "observe",
+            "prober",
+            "healing",
+        ),
+        "simulator",
+    ],
+)
 def test_every_setting_is_there_with_its_default(name):
     shown = tomllib.loads(uncommented())[name]
     default = config.section(None, name)
@@ -43,9 +64,14 @@ def test_every_setting_is_there_with_its_default(name):
     assert set(shown) == fields
     true = msgspec.to_builtins(default)
     for key in sorted(fields - EXAMPLES):
-        wanted = list(true[key]) if isinstance(true[key], tuple) else true[key]
-        assert shown[key] == wanted, f"{name}.{key}"
+        assert shown[key] == _as_toml(true[key]), f"{name}.{key}"
     assert all(true.get(key) is None for key in EXAMPLES & fields)
+
+
+def _as_toml(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _as_toml(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def test_every_setting_of_a_backend_is_there():
@@ -55,6 +81,34 @@ def test_every_setting_of_a_backend_is_there():
     assert set(capabilities) == {field.name for field in msgspec.structs.fields(Capabilities)}
     assert set(capabilities["cancels_on_close"]) == {field.name for field in msgspec.structs.fields(Cancels)}
     assert msgspec.convert(capabilities, Capabilities) == Capabilities()
+
+
+def test_every_setting_of_a_budget_is_there():
+    first = tomllib.loads(uncommented())["budgets"][0]
+    fields = {field.name: field.default for field in msgspec.structs.fields(Budget)}
+    assert set(first) == set(fields)
+    examples = {"name", "engine", "budget_mb", "model"}
+    assert {key: first[key] for key in first if key not in examples} == {
+        key: list(fields[key]) if isinstance(fields[key], tuple) else fields[key]
+        for key in fields
+        if key not in examples
+    }
+
+
+def test_every_setting_of_an_avatar_is_there_with_its_default():
+    (only,) = tomllib.loads(uncommented())["avatars"]
+    assert msgspec.convert(only, AvatarSettings) == AvatarSettings()
+    assert set(only) == {field.name for field in msgspec.structs.fields(AvatarSettings)}
+    assert config.avatars(SAMPLE) == (AvatarSettings(preload=True),)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("aliases", Alias), ("equivalents", Equivalents), ("models", Model)])
+def test_every_setting_of_an_alias_and_of_a_model_is_there(name, kind):
+    (only,) = tomllib.loads(uncommented())[name]
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    assert set(only) == set(fields)
+    for key, field in fields.items():
+        assert field.required or only[key] == field.default
 
 
 def test_every_setting_is_explained():

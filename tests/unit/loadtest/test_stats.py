@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.relay.stats import Spread, differences, percentile, quantiles, ratios, spread
+from loadtest.relay.stats import Spread, differences, percentile, quantiles, ratios, slope, spread
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,12 @@ def test_quantiles_of_nothing_are_none():
 def test_spread_is_the_median_with_its_extremes():
     assert spread([3.0, 1.0, 9.0, 2.0]) == Spread(2.5, 1.0, 9.0, 4)
     assert spread([]) is None
+
+
+def test_the_slope_is_the_least_squares_line():
+    assert slope([(0.0, 100.0), (1.0, 110.0), (2.0, 120.0)]) == pytest.approx(10.0)
+    assert slope(list(enumerate([100.0, 130.0, 110.0, 140.0]))) == pytest.approx(10.0)
+    assert slope([(0.0, 5.0), (1.0, 5.0)]) == slope([(0.0, 5.0)]) == slope([]) == 0.0
 
 
 def test_ratios_pair_the_runs_of_a_round():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge.endpoints.parts import OpenStreams
-from tests.support.timing import MS
+from tests.support.timing import MS, SOON_S
 from tests.unit.edge.scripted import turning
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ class Request:
 
 
 async def test_without_streams_a_drain_has_nothing_to_wait_for() -> None:
-    await asyncio.wait_for(OpenStreams().idle(), 1)
+    await asyncio.wait_for(OpenStreams().idle(), SOON_S)
 
 
 async def test_a_drain_waits_for_the_last_one() -> None:
@@ -36,7 +36,7 @@ async def test_a_drain_waits_for_the_last_one() -> None:
     await asyncio.sleep(0)
     assert (streams.count, waiting.done()) == (1, False)
     streams.closed(second)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, SOON_S)
     assert (first.cuts, second.cuts) == (0, 0)
 
 

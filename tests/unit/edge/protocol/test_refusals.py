@@ -111,3 +111,26 @@ def test_a_broken_connection() -> None:
 def test_our_own_full_memory_is_no_fault_of_the_backend_and_no_retry_helps() -> None:
     found = verdict_of_break("a", HeadraceError(Code.OUT_OF_MEMORY, "full"), stale=False)
     assert (found.retry, found.blame, found.status) == (False, False, 503)
+
+
+@pytest.mark.parametrize(
+    ("code", "retry", "blame", "status"),
+    [
+        (Code.INVALID_REQUEST, False, False, 400),
+        (Code.MODEL_NOT_FOUND, True, False, 404),
+        (Code.SATURATED, True, False, 429),
+        (Code.NO_BACKEND, True, False, 503),
+        (Code.BACKEND_TIMEOUT, True, True, 504),
+        (Code.BACKEND_ERROR, True, True, 502),
+        (Code.OUT_OF_MEMORY, False, False, 503),
+    ],
+)
+def test_what_a_source_itself_says(code, retry, blame, status) -> None:
+    told = verdict_of_break("b", HeadraceError(code, "no"), stale=False)
+    assert (told.retry, told.blame, told.status) == (retry, blame, status)
+
+
+def test_a_request_that_an_engine_cannot_be_told_is_tried_elsewhere_and_blames_nobody() -> None:
+    error = HeadraceError(Code.INVALID_REQUEST, "`logit_bias` cannot be expressed", param="logit_bias")
+    told = verdict_of_break("b", error, stale=False, unfit=True)
+    assert (told.retry, told.blame, told.status, told.error) == (True, False, 400, error)

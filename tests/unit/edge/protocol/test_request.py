@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edge.protocol.request import Call, Operation, parse
+from edge.protocol.request import PATHS, Call, Operation, parse
 from streamkit.wire.errors import Code, HeadraceError
 
 
@@ -39,12 +39,10 @@ def test_embeddings_never_stream() -> None:
     assert (made.stream, made.n) == (False, 1)
 
 
-def test_operations_know_where_engines_take_them() -> None:
-    assert [operation.path for operation in Operation] == [
-        b"/v1/chat/completions",
-        b"/v1/completions",
-        b"/v1/embeddings",
-    ]
+def test_calls_know_where_engines_take_them():
+    body = b'{"model":"m","prompt":"a"}'
+    paths = [parse(operation, body).path("other") for operation in PATHS]
+    assert paths == [b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from edge.protocol.states import (
     LocalProtocolError,
     StreamEvent,
     StreamState,
-    mermaid,
     next_attempt,
     next_stream,
 )
+from tests.support import diagrams
 
 TABLES = [
     pytest.param(STREAM_TABLE, StreamState, StreamEvent, next_stream, id="stream"),
@@ -70,7 +70,7 @@ def test_only_a_reader_less_stream_expires() -> None:
 
 @tables
 def test_the_diagram_is_the_table(table, states, events, step) -> None:
-    first, begin, *rows = mermaid(table).splitlines()
+    first, begin, *rows = diagrams.drawn(table).splitlines()
     assert first == "stateDiagram-v2"
     assert begin.split() == ["[*]", "-->", next(iter(states)).value]
     drawn, ends = {}, set()

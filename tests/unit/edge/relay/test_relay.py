@@ -252,7 +252,7 @@ async def test_all_candidates_shut() -> None:
 
 async def test_no_candidates_at_all() -> None:
     rig = Rig()
-    rig.relay._candidates.clear()
+    rig.relay._choices._rest.clear()
     rig.relay.start()
     assert rig.reply()[0] == 503
     await rig.over()

@@ -65,3 +65,11 @@ def test_a_weight_of_0_takes_no_work_even_alone() -> None:
     assert order([idle, candidate("a")]) == ["a"]
     assert order([idle, candidate("a")], session="s") == ["a"]
     assert order([candidate("a")]) == ["a"]
+
+
+def test_a_chains_models_keep_their_order_whatever_the_load_and_the_region() -> None:
+    chain = [candidate("a", rank=0, region="far"), candidate("b", rank=0, region="far"), candidate("c", rank=2)]
+    for given in ({}, {"session": "s"}, {"region": ""}, {"inflight": lambda one: 9.0 * (one.rank == 0)}):
+        assert order(chain, **given)[2] == "c"
+    chain[0] = candidate("a", rank=0, weight=0)
+    assert order(chain) == ["b", "c"]

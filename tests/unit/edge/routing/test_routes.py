@@ -86,12 +86,7 @@ async def test_control_is_asked_once_and_then_the_answer_is_used(rig: Rig) -> No
     assert await rig.ask(answer()) == answer()
     (url, payload, timeout_ms) = rig.control.calls[0]
     assert (url, timeout_ms) == ("http://c:1/v1/route", 77)
-    assert json.loads(json.dumps(payload)) == {
-        "model": "m",
-        "tenant_class": "default",
-        "priority_class": 5,
-        "transport": "sse",
-    }
+    assert json.loads(json.dumps(payload)) == {"model": "m"}, "what is as usual is left out"
     rig.clock.advance(0.5)
     assert rig.routes.cached(REQUEST) == answer()
     assert await rig.routes.route(REQUEST) == answer()
@@ -125,6 +120,15 @@ async def test_when_controls_state_has_changed_a_request_waits_for_a_new_answer(
     assert rig.routes.cached(REQUEST) is None
     assert (await rig.ask(answer("new"))).decision_id == "new"
     assert rig.routes.cached(REQUEST) is not None
+
+
+async def test_news_that_no_route_depends_on_leave_answers_as_they_are(rig: Rig) -> None:
+    rig.routes.changed(7)
+    await rig.ask(answer("old"))
+    rig.routes.changed(7)
+    assert rig.routes.cached(REQUEST) is not None, "only what payers have spent is another figure"
+    rig.routes.changed(8)
+    assert rig.routes.cached(REQUEST) is None
 
 
 async def test_an_answer_that_was_asked_for_before_a_change_is_not_kept_as_new(rig: Rig) -> None:
@@ -180,6 +184,35 @@ async def test_without_control_and_without_a_set_new_work_is_refused(rig: Rig, f
     assert caught.value.code is Code.NO_ROUTE
     assert "c:1" not in caught.value.message, "where control is, is none of the client's business"
     assert rig.counts() == (0, 0, 0, 1)
+
+
+async def test_a_control_that_answers_and_not_as_it_should_is_told_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An older one, which does not know what it is asked: it is there, and nothing else would say why no route is."""
+
+    async def refused(status: int, body: bytes = b"") -> None:
+        task = asyncio.ensure_future(rig.routes.route(REQUEST))
+        await rig.control.says(body, status)
+        with pytest.raises(HeadraceError):
+            await task
+
+    for _ in range(3):
+        await refused(400)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "no route: http://c:1/v1/route answered 400; is control as new as this edge?"
+    ]
+    caplog.clear()
+    await rig.ask(answer(), RouteRequest("other"))
+    await refused(400)
+    assert "answered 400" in caplog.text, "it had answered in between"
+
+
+async def test_what_is_asked_has_nothing_that_is_as_usual(rig: Rig) -> None:
+    """So that a control of the version before, which refuses members that it does not know, answers."""
+    await rig.ask(answer())
+    await rig.ask(answer(), RouteRequest("m", backend="a"))
+    assert [payload for _, payload, _ in rig.control.calls] == [{"model": "m"}, {"model": "m", "backend": "a"}]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -123,7 +123,8 @@ async def test_no_timer_stays_behind():
                 protocol = next(iter(edge.connections))
                 await way(client)
             await until(lambda: not edge.connections)
-            assert protocol._deadline is None, way
+            assert not protocol._patience.armed, way
+            assert not protocol._end.waiting, way
             assert protocol.timeout_keep_alive_task is None, way
             assert protocol._running is None
             assert protocol._writer is None

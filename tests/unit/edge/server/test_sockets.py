@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 
 import pytest
 
-from edge.server.sockets import keep_alive, tune
+from edge.server.sockets import keep_alive, lost_by, tune
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,18 @@ def test_other_sockets_are_left_alone():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         tune(ours, user_timeout_ms=6_000, notsent_bytes=4_096)
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"),
+    [
+        (None, "client"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), "client"),
+        (BrokenPipeError(errno.EPIPE, "pipe"), "client"),
+        (RuntimeError("tls"), "client"),
+        (TimeoutError(errno.ETIMEDOUT, "timed out"), "silent"),
+        (OSError(errno.EHOSTUNREACH, "no route"), "silent"),
+    ],
+)
+def test_who_is_lost_by_whose_doing(told, cause):
+    assert lost_by(told) == cause

@@ -280,6 +280,7 @@ async def test_a_reader_that_takes_nothing_is_cut() -> None:
     assert made.state is StreamState.FAILED
     assert made.error is not None
     assert made.error.code is Code.SLOW_READER
+    assert made.cause == "slow_reader"
     assert told == ["gone"]
     assert made.paused_s >= 19 * MS
     assert DONE not in outlet.text, "a cut answer must not look complete"
@@ -384,13 +385,16 @@ async def test_a_reader_cut_before_its_headers_gets_no_half_answer() -> None:
 async def test_what_is_measured() -> None:
     metrics = Metrics()
     made, _, _ = flowing(metrics)
-    first = made.first_event_at
+    chunks = metrics.histogram(catalog.ATTEMPT_PER_CHUNK, "chat", "vllm", "m", "a")
+    metrics.derive(catalog.STREAM_GAP, catalog.ATTEMPT_PER_CHUNK, "gen_ai_request_model")
+    made.pull_into(chunks)
+    first = made.first_s
     made.feed(delta() * 3, 3, first + 0.5)
     made.feed(delta(), 1, first + 0.7)
     assert made.events == 5
-    assert made.first_event_at == first
-    assert made.longest_gap_s == pytest.approx(0.5)
-    assert metrics.value(catalog.STREAM_TTFT, "chat", "m") == 1
+    assert made.first_s == first
+    assert made.longest_s == pytest.approx(0.5)
+    assert metrics.value(catalog.STREAM_TTFT, "chat", "headrace", "m") == 1
     assert metrics.value(catalog.STREAM_GAP, "m") == 2
     made.finish()
 

@@ -76,3 +76,26 @@ def test_who_waits_as_told_gets_it_and_no_later_than_needed(rate, burst, count, 
     else:
         clock.advance(wait_ms / 1000)
     assert bucket.try_take(count)
+
+
+def test_what_is_known_afterwards_is_charged_and_leaves_a_debt_that_the_rate_works_off():
+    clock = ManualClock()
+    bucket = TokenBucket(10, 20, clock=clock)
+    bucket.charge(50)
+    assert bucket.tokens == -30
+    assert not bucket.try_take()
+    assert bucket.retry_after_ms() == 3_100
+    assert bucket.full_in_ms == 5_000
+    clock.advance(3.1)
+    assert bucket.try_take()
+
+
+def test_what_is_given_back_never_exceeds_the_burst():
+    bucket = TokenBucket(10, 20, clock=ManualClock())
+    bucket.charge(5)
+    bucket.charge(-100)
+    assert bucket.tokens == bucket.burst == 20
+    assert bucket.full_in_ms == 0
+    bucket.set_rate(0)
+    bucket.charge(1)
+    assert bucket.full_in_ms is None

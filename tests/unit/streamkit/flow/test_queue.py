@@ -81,3 +81,22 @@ def test_there_are_nine_classes(priority):
     waiting, _ = queue()
     with pytest.raises(ValueError, match="1 to 9"):
         waiting.push("a", priority)
+
+
+def test_who_matters_least_makes_room_and_only_for_somebody_who_matters_more():
+    waiting, _ = queue()
+    for name, priority in [("a5", 5), ("b9", 9), ("c9", 9), ("d4", 4)]:
+        waiting.push(name, priority)
+    assert waiting.displace(4) == "c9", "the newest of the lowest class"
+    assert waiting.displace(9) is None, "an equal is no reason"
+    assert [waiting.displace(1) for _ in range(4)] == ["b9", "a5", "d4", None]
+    assert len(waiting) == 0
+
+
+def test_rank_says_how_far_the_first_has_aged():
+    waiting, clock = queue(ageing_ms=1_000)
+    assert waiting.rank == 10
+    waiting.push("a", 4)
+    assert waiting.rank == 4
+    clock.advance(2.5)
+    assert waiting.rank == 2

@@ -41,7 +41,7 @@ async def test_metrics_keep_their_content_type():
         assert (answer.content, answer.headers["content-type"]) == (b"a 1\n", kind)
 
 
-async def test_events_end_at_the_drain_and_are_bounded():
+async def test_events_end_after_the_drain_and_are_bounded():
     lifecycle, feed = Lifecycle(settle_ms=0, drain_ms=0), EventFeed(max_subscribers=1)
     async with client(ops_app(lifecycle, metrics=lambda: (b"", ""), feed=feed)) as ops:
         assert (await ops.post("/v1/events")).status_code == 405
@@ -50,10 +50,27 @@ async def test_events_end_at_the_drain_and_are_bounded():
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "5"
         lifecycle.begin_drain()
+        with feed.subscribe() as reader:
+            feed.publish("in the drain", {})
+            lifecycle.finished()
+            assert [event.name async for event in reader] == ["in the drain"]
         answer = await ops.get("/v1/events")
         assert answer.status_code == 200
         assert answer.text == ""
         assert feed.subscribers == 0
+
+
+async def test_a_reader_of_events_comes_back_with_the_last_id():
+    lifecycle, feed = Lifecycle(settle_ms=0, drain_ms=0), EventFeed(now=lambda: 2.0)
+    feed.publish("a", {"n": 1})
+    feed.publish("b", {"n": 2})
+    lifecycle.begin_drain()
+    feed.close()
+    async with client(ops_app(lifecycle, metrics=lambda: (b"", ""), feed=feed)) as ops:
+        both = (await ops.get("/v1/events", headers={"last-event-id": "0"})).text
+        assert both.startswith(f'id: {feed.life}-1-2000\nevent: a\ndata: {{"n":1}}\n\n')
+        rest = (await ops.get("/v1/events", headers={"last-event-id": f"{feed.life}-1-2000"})).text
+        assert rest == f'id: {feed.life}-2-2000\nevent: b\ndata: {{"n":2}}\n\n'
 
 
 async def test_without_a_feed_there_is_no_page_for_it():

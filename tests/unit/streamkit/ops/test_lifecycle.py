@@ -27,6 +27,10 @@ async def test_the_usual_life():
     ours.interrupt()
     assert ours.forced
     await asyncio.wait_for(ours.force_begun(), 1)
+    ours.on_finished.append(lambda: told.append(3))
+    ours.finished()
+    ours.finished()
+    assert told == [1, 2, 3]
     ours.stopped()
     ours.stopped()
     assert ours.state is State.STOPPED

@@ -14,21 +14,6 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    names = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access", "httpx", "httpcore", "asyncio")
-    levels = {name: logging.getLogger(name).level for name in names}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, was in levels.items():
-        logging.getLogger(name).setLevel(was)
-    access = logging.getLogger("uvicorn.access")
-    access.disabled, access.propagate = False, True
-
-
 def test_lines_are_json_off_a_terminal():
     out = io.StringIO()
     log.configure("edge", stream=out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
@@ -114,6 +115,24 @@ def test_any_label_value_survives(label: str) -> None:
     assert samples(metrics)["headrace_things_total", (("kind", label),)] == 1
 
 
+def test_a_label_that_somebody_makes_up_cannot_grow_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamkit.ops.metrics.MAX_SERIES", 3)
+    metrics = Metrics()
+    for number in range(10):
+        metrics.counter(COUNTER, f"model-{number}").value += 1
+        metrics.histogram(TIMES, f"model-{number}").observe(0.2)
+    found = samples(metrics)
+    kinds = {
+        dict(labels)["kind"]: value for (name, labels), value in found.items() if name == "headrace_things_total"
+    }
+    assert kinds == {"model-0": 1, "model-1": 1, "model-2": 1, "other": 7}
+    assert found[f"{TIMES.name}_count", (("kind", "other"),)] == 7
+    assert metrics.value(catalog.SERIES_FOLDED) == 14
+    # Those that were there go on by their own names.
+    metrics.counter(COUNTER, "model-1").value += 1
+    assert metrics.value(COUNTER, "model-1") == 2
+
+
 def test_the_whole_catalogue_is_exposed_and_read_back() -> None:
     metrics = Metrics()
     for metric in CATALOG:
@@ -140,3 +159,16 @@ def test_two_processes_parts_do_not_share_series() -> None:
     first, second = Metrics(), Metrics()
     first.counter(catalog.HEARTBEATS).value += 1
     assert second.value(catalog.HEARTBEATS) == 0
+
+
+def test_live_tasks_are_counted_at_a_scrape() -> None:
+    async def scenario() -> None:
+        metrics = Metrics()
+        before = metrics.value(catalog.TASKS)
+        task = asyncio.create_task(asyncio.Event().wait())
+        assert metrics.value(catalog.TASKS) == before + 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert metrics.value(catalog.TASKS) == before
+
+    asyncio.run(scenario())

@@ -39,11 +39,21 @@ def test_rows_hold_valid_wire_values(code: Code) -> None:
 def test_only_refusals_that_may_pass_carry_retry_advice(code: Code) -> None:
     wire = TABLE[code]
     if wire.retry_after_ms is not None:
-        assert wire.status in (408, 429) or wire.status >= 500
+        assert wire.status in (408, 409, 429) or wire.status >= 500
     assert (code in BAD_INPUT) == (wire.status < 500 and wire.status not in (408, 429))
 
 
-@pytest.mark.parametrize("code", [code for code in CODES if TABLE[code].status in (429, 503)])
+def test_a_budget_that_is_used_up_is_no_reason_to_try_again() -> None:
+    assert headers_of(HeadraceError(Code.INSUFFICIENT_QUOTA, "no")) == {
+        "x-headrace-reason": "rejected-budget",
+        "x-should-retry": "false",
+    }
+
+
+SHEDS = [code for code in CODES if TABLE[code].status in (429, 503) and code is not Code.INSUFFICIENT_QUOTA]
+
+
+@pytest.mark.parametrize("code", SHEDS)
 def test_every_shed_says_when_to_come_back_and_why(code: Code) -> None:
     headers = headers_of(HeadraceError(code, "no"))
     assert int(headers["retry-after"]) * 1000 >= int(headers["retry-after-ms"]) > 0

@@ -1,0 +1,134 @@
+"""One stream's life as a picture, and usage as a table: what a person sees."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from datetime import timedelta
+
+import pytest
+
+from launch.durations import since
+from launch.event_log import Filter, Found
+from launch.events import line
+from launch.screen import Screen
+from launch.trace import render
+from launch.usage import table
+from observe.usage import Row
+from streamkit.wire.telemetry import Event
+
+SCREEN = Screen(io.StringIO())
+TIMELINE = {
+    "routed_ms": 2.0,
+    "queued": [3.0, 120.0],
+    "first_event_ms": 600.0,
+    "attempts": [
+        {"backend": "gpu-0", "model": "m", "why": "first", "opened_ms": 123.0, "sent_ms": 124.0, "ended_ms": 300.0,
+         "outcome": "failed", "code": "backend_error"},
+        {"backend": "gpu-1", "model": "m", "why": "refused", "opened_ms": 301.0, "sent_ms": 302.0, "first_ms": 600.0,
+         "ended_ms": 2_000.0, "outcome": "done"},
+    ],
+    "pauses": [[900.0, 250.0]],
+    "readers": [[1_200.0, "left"], [1_500.0, "resumed"], [1_700.0, "taken_over"]],
+}  # fmt: skip
+FIELDS = {
+    "request_id": "r-1", "operation": "chat", "model": "m", "transport": "sse", "tenant": "acme", "key_id": "k-1",
+    "priority": 5, "outcome": "finished", "completion_tokens": 128, "ttft_ms": 600.0, "longest_gap_ms": 40.0,
+    "duration_ms": 2_000.0, "timeline": TIMELINE,
+}  # fmt: skip
+
+
+def event(kind: str = "stream.end", **fields: object) -> Event:
+    return Event(
+        id="e", kind=kind, site="berlin", source="edge", at_ms=1_795_687_200_123, fields={**FIELDS, **fields}
+    )
+
+
+def test_a_stream_s_life_is_drawn_in_its_order():
+    lines = render(event(), SCREEN)
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "tenant acme, key k-1" in text
+    assert "finished after 2,000 ms: 128 tokens, first event after 600 ms, longest gap 40 ms" in text
+    told = [row.split(" ms  ", 1)[1] for row in lines if " ms  " in row]
+    assert told == [
+        "the request was whole, and admitted",
+        "routed",
+        "all backends were full: it stood in line for 120 ms",
+        "attempt 1 at gpu-0 for m",
+        "attempt 1 was sent",
+        "attempt 1 failed: backend_error",
+        "attempt 2 (refused) at gpu-1 for m",
+        "attempt 2 was sent",
+        "attempt 2 had its first event",
+        "the reader was slow: the backend paused for 250 ms",
+        "the reader left; the stream runs on",
+        "a reader came back",
+        "another reader took it over",
+        "attempt 2 done",
+        "finished",
+    ]
+    bars = {row[:18].strip(): row[19:67] for row in lines if any(mark in row for mark in "░▒█▓─")}
+    assert list(bars) == ["in line", "1 gpu-0", "2 gpu-1", "paused", "reader"]
+    assert bars["2 gpu-1"].strip().strip("▒█") == ""
+    # Left at 60 %, back at 75 %, taken over at 85 %.
+    reader = bars["reader"]
+    assert [reader[int(48 * part)] for part in (0.3, 0.7, 0.8, 0.85)] == ["─", " ", "─", "◆"]
+
+
+@pytest.mark.parametrize("timeline", [{}, None, {"attempts": []}, {"attempts": [{"backend": "x" * 40}]}])
+def test_whatever_an_event_lacks_it_is_drawn(timeline):
+    lines = render(event(timeline=timeline, duration_ms=None), SCREEN)
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_request_that_was_shed_has_no_picture():
+    (last,) = render(event("stream.shed", code="saturated"), SCREEN)[-1:]
+    assert last == "refused before a backend was asked: saturated"
+
+
+def test_an_event_is_one_line_without_its_timeline():
+    text = line(Found(7, event()), SCREEN)
+    assert "\n" not in text
+    assert "berlin  edge      stream.end  request_id=r-1" in text
+    assert "timeline" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        (Filter(), True),
+        (Filter(kind="stream"), True),
+        (Filter(kind="stream.end"), True),
+        (Filter(kind="stream.en"), False),
+        (Filter(kind="lease"), False),
+        (Filter(request_id="r-1", tenant="acme"), True),
+        (Filter(request_id="r-2"), False),
+        (Filter(tenant="other"), False),
+        (Filter(site="paris"), False),
+    ],
+)
+def test_what_is_asked_for(asked, taken):
+    assert asked.takes(event()) is taken
+
+
+def test_usage_is_a_table_with_its_sum():
+    rows = [
+        Row(tenant="acme", model="m", streams=3, prompt_tokens=1_000, completion_tokens=20, slot_s=3.25, gpu_s=6.0),
+        Row(tenant="beta", model="m", streams=1, prompt_tokens=10, completion_tokens=2, slot_s=1.0),
+    ]
+    lines = table(rows, ["tenant", "model"], SCREEN)
+    assert [row.split() for row in lines] == [
+        ["TENANT", "MODEL", "STREAMS", "PROMPT", "COMPLETION", "SLOT-S", "GPU-S"],
+        ["acme", "m", "3", "1,000", "20", "3.2", "6.0"],
+        ["beta", "m", "1", "10", "2", "1.0", "?"],
+        ["all", "-", "4", "1,010", "22", "4.2", "6.0"],
+    ]
+    assert table([], ["tenant"], SCREEN) == ["  nothing was used"]
+
+
+def test_lengths_of_time():
+    assert (since("90s"), since("7d")) == (timedelta(seconds=90), timedelta(days=7))
+    for bad in ("", "7", "7w", "0h", "-1h"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a length of time"):
+            since(bad)

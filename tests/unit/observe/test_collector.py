@@ -1,0 +1,132 @@
+"""What becomes of a feed's events on their way to the spool, and how far it was read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from observe.collector import MAX_EVENT_BYTES, take
+from observe.counting import Counting
+from observe.door import door
+from observe.positions import Positions
+from observe.prober import Probing
+from observe.run import main
+from observe.settings import HealingSettings, ObserveSettings, ProberSettings
+from observe.spool import Spool
+from observe.tally import Tally
+from streamkit.ops.events import EventId
+from streamkit.ops.jetstream import JetLink
+from streamkit.ops.settings import SettingsError
+from streamkit.wire.telemetry import Event, subject
+
+ID = EventId("life", 7, 1_700)
+
+
+def test_an_event_of_a_feed_is_put_into_its_envelope():
+    spool = Spool(10_000)
+    assert take(spool, "edge", "here", ID, "stream.end", b'{"tenant":"acme"}')
+    (spooled,) = spool.next(9)
+    assert (spooled.id, spooled.feed, spooled.subject) == ("life-7-1700", "edge", "headrace.events.here.stream.end")
+    event = msgspec.json.decode(spooled.data, type=Event)
+    assert (event.kind, event.site, event.source, event.at_ms) == ("stream.end", "here", "edge", 1_700)
+    assert event.fields == {"tenant": "acme"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("Stream.End", b"{}"),
+        ("stream.>", b"{}"),
+        ("stream..end", b"{}"),
+        ("", b"{}"),
+        ("stream.end", b"[]"),
+        ("stream.end", b"{"),
+        ("stream.end", json.dumps({"text": "x" * MAX_EVENT_BYTES}).encode()),
+    ],
+)
+def test_what_is_no_event_is_refused(kind: str, data: bytes):
+    spool = Spool(1_000_000)
+    assert not take(spool, "edge", "here", ID, kind, data)
+    assert len(spool) == 0
+
+
+def test_a_kind_is_no_way_into_other_subjects():
+    for kind in ("a.*", "a b", "", "A", "a.", "$JS.API"):
+        with pytest.raises(ValueError, match="not a kind of event"):
+            subject("here", kind)
+
+
+def test_positions_outlive_a_process_and_a_damaged_file_is_none(tmp_path: Path):
+    file = tmp_path / "positions.json"
+    Positions(file).write({"edge": "life-7-1700"})
+    assert Positions(file).read() == {"edge": "life-7-1700"}
+    file.write_text('{"edge": 3')
+    assert Positions(file).read() == {}
+    assert Positions(tmp_path / "none.json").read() == {}
+
+
+def client(app: object) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://observe")  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_the_page_names_what_is_wrong(tmp_path: Path):
+    tally = Tally(tmp_path / "usage.db")
+    counting = Counting(tally, JetLink("nats://127.0.0.1:9", name="nobody"), "EVENTS", "here")
+    try:
+        async with client(door(counting, tally, list)) as page:
+            assert (await page.get("/v1/usage")).json()["rows"] == []
+            assert (await page.get("/v1/paths")).json() == []
+            for query, param in (
+                ("since_ms=0", "since_ms"),
+                ("since_ms=x", "since_ms"),
+                ("by=day", "by"),
+                ("by=", "by"),
+            ):
+                answer = await page.get(f"/v1/usage?{query}")
+                assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+        async with client(door(None, None, list)) as page:
+            answer = await page.get("/v1/usage")
+            assert answer.status_code == 404
+            assert "not counted here" in answer.json()["error"]["message"]
+    finally:
+        counting.close()
+
+
+def test_a_prober_without_its_key_does_not_start():
+    edges = ("http://127.0.0.1:1",)
+    assert Probing.of(ProberSettings(), HealingSettings()) is None
+    with pytest.raises(SettingsError, match=r"prober\.key_env: the environment has no NONESUCH_KEY"):
+        Probing.of(ProberSettings(edges=edges, key_env="NONESUCH_KEY"), HealingSettings())
+    with pytest.raises(SettingsError, match=r"prober\.ca_file"):
+        Probing.of(ProberSettings(edges=edges, ca_file="/nonesuch.pem"), HealingSettings())
+
+
+@pytest.mark.parametrize(
+    ("made", "settings", "line"),
+    [
+        ("folder", {}, "usage.db: cannot be used: "),
+        ("text", {}, "usage.db: cannot be used: "),
+        (
+            None,
+            {"edges": ("http://127.0.0.1:1",), "key_env": "NONESUCH_KEY"},
+            "prober.key_env: the environment has no",
+        ),
+    ],
+)
+def test_what_cannot_start_says_so_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: str | None, settings: dict[str, Any], line: str
+):
+    if made == "folder":
+        (tmp_path / "usage.db").mkdir()
+    elif made == "text":
+        (tmp_path / "usage.db").write_text("no database at all, but a text that is long enough to be looked at" * 20)
+    assert main(ObserveSettings(state_dir=str(tmp_path)), ProberSettings(**settings), HealingSettings()) == 2
+    err = capsys.readouterr().err
+    assert line in err
+    assert err.count("\n") == 1
