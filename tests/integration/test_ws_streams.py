@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 from edge.endpoints.parts import Parts
 from streamkit.wire.backend import Capabilities
 from streamkit.wire.keys import CLIENT_TOKENS, KeyRecord, KeySnapshot, Tenant, digest
+from streamkit.wire.route import RouteRequest
 from streamkit.wire.tokens import Claims, signed
 from tests.support.inprocess import DONE, MODEL, ScriptedExchange, chunk, finish, running_edge, until
 from tests.support.raw import Raw, post
@@ -384,7 +385,8 @@ async def test_a_key_is_asked_for_in_the_handshake_and_again_for_each_stream():
             assert socket.connection.subprotocol is None
             await socket.start("a", priority=1)
             await socket.event("a")
-            asked = [one.json["priority_class"] for one in edge.control.exchanges if one.path == "/v1/route"]
+            bodies = [one.body for one in edge.control.exchanges if one.path == "/v1/route"]
+            asked = [msgspec.json.decode(body, type=RouteRequest).priority_class for body in bodies]
             assert asked == [5, 4], "clamped to the tenant's"
             revoked = msgspec.structs.replace(edge.control.snapshot, keys=KeySnapshot(required=True))
             edge.control.publish(revoked)

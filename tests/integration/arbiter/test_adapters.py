@@ -149,7 +149,8 @@ async def test_ollamas_busy_model_goes_when_its_requests_end() -> None:
 
 
 async def test_a_half_loaded_model_is_loading_and_not_resident() -> None:
-    async with ollama(load_ms=100.0) as (_, adapter):
+    # Long enough that a busy machine asks while it loads.
+    async with ollama(load_ms=1_500.0) as (_, adapter):
         load = asyncio.create_task(adapter.load("one:latest", within_s=WITHIN_S))
         await asyncio.sleep(0)
         assert (await adapter.status()).models["one:latest"] is ModelState.LOADING
@@ -158,7 +159,7 @@ async def test_a_half_loaded_model_is_loading_and_not_resident() -> None:
         assert states == {"one:latest": ModelState.RESIDENT, "two:latest": ModelState.COLD}
         with pytest.raises(AdapterError, match="answered 404"):
             await adapter.load("three", within_s=WITHIN_S)
-    async with running(engine="tfserving", models=("m",), load_ms=100.0) as one:
+    async with running(engine="tfserving", models=("m",), load_ms=1_500.0) as one:
         tf = TfServingAdapter(one.backend_url, ("m", "n"), lambda: None)
         assert (await tf.status()).models == {"m": ModelState.LOADING, "n": ModelState.COLD}
 
