@@ -61,6 +61,7 @@ measure
   bench relay     us and every peer on this machine, against the same backend
   bench avatar    frames a second of inference, and a frame's bytes
   bench viewers   what each further viewer of a face costs an edge
+  bench talk      how soon a face is there, answers, and is quiet again
   bench slow      what slow readers cost memory and everybody else
   conform URL     a conformance suite for anybody's streaming gateway
   chaos           a TCP proxy that makes connections bad, while they are open
@@ -89,6 +90,7 @@ _BENCHES: Final = {
     "lease": "loadtest.lease.cli",
     "avatar": "loadtest.avatar.cli",
     "viewers": "loadtest.viewers.cli",
+    "talk": "loadtest.talk.cli",
 }
 
 

@@ -1,4 +1,4 @@
-"""Viewers that negotiate, receive and decode nothing: the load side's core is not what is measured."""
+"""Viewers on loopback; and such that decode nothing, where the load side's core is not what is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 from aioice import ice
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-__all__ = ["begun", "blind", "offered"]
+__all__ = ["begun", "blind", "loopback", "offered"]
 
 _OFFER: Final = {"content-type": "application/sdp"}
 
@@ -21,15 +21,20 @@ class _Nothing:
         return []
 
 
-def _loopback(**_: object) -> list[str]:
+def _addresses(**_: object) -> list[str]:
     return ["127.0.0.1"]
+
+
+def loopback() -> None:
+    """Make every peer of this process stay on loopback."""
+    # The library's own name, here and below: it offers no other.
+    ice.get_host_addresses = _addresses  # type: ignore[assignment]
 
 
 def blind() -> None:
     """Make every peer of this process decode nothing, and stay on loopback."""
-    # The library's own names: it offers no others.
     receiving.get_decoder = lambda *_: _Nothing()  # type: ignore[assignment, attr-defined]
-    ice.get_host_addresses = _loopback  # type: ignore[assignment]
+    loopback()
 
 
 def begun() -> RTCPeerConnection:

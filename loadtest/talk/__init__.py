@@ -1,0 +1,1 @@
+"""How soon a face is there, answers, and is quiet again."""
