@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadtest.live.chart import chart, pictures
 from loadtest.live.load import Load
-from loadtest.live.site import Site
+from loadtest.live.site import AT_A_TIME, Site
 
 _WINDOW_S = 10
 
@@ -23,18 +23,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=45.0, metavar="S", help="of load (45)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="headrace-live-") as folder, Site(Path(folder), whole=False) as site:
-        load = Load(site, seconds=options.seconds)
-        begin_s = time.time()
+        # The first rates have a whole window behind them.
+        load = Load(site, seconds=_WINDOW_S + options.seconds)
+        begin_s = time.time() + _WINDOW_S
         print(f"{options.seconds:g} s of load on {site.edge} …")
         asyncio.run(load.run())
         end_s = time.time()
         found = list(pictures(site.prometheus, begin_s, end_s, window=f"{_WINDOW_S}s"))
     caption = (
-        f"headrace up and {len(load.ttft_s)} streams, 24 at once; a simulated engine that serves 8 at a time.",
+        f"headrace up and {len(load.ttft_s)} streams; a simulated engine that serves {AT_A_TIME} at a time.",
+        f"Dashed: {load.burst} more come at once, and wait in line.",
         f"The panels' own queries, asked of a Prometheus that scrapes each second; rates over {_WINDOW_S} s.",
         f"All of it, the clients too, on {len(os.sched_getaffinity(0))} cores: no benchmark.",
     )
-    options.output.write_text(chart(found, end_s - begin_s, caption), encoding="utf-8")
+    drawn = chart(found, end_s - begin_s, caption, mark_s=load.burst_s - _WINDOW_S)
+    options.output.write_text(drawn, encoding="utf-8")
     print(f"wrote {options.output}: {len(load.ttft_s)} streams, {len(load.refused)} refused as meant")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from loadtest.live.axis import axis_of
 from loadtest.live.prometheus import Prometheus, Series
 
 __all__ = ["Curve", "Picture", "chart", "pictures"]
@@ -23,17 +24,29 @@ _SHOWN: Final = (
     "Added by the edge",
     "Events delivered",
 )
-_COLOURS: Final = ("#0369a1", "#f59e0b", "#dc2626", "#16a34a", "#7c3aed", "#475569")
-_WIDE: Final = 380
-_HIGH: Final = 190
+#: Paper, ink, soft ink, grid, curves; each curve has 3 : 1 against its paper.
+_LIGHT: Final = (
+    *("#ffffff", "#0f172a", "#526077", "#e2e8f0"),
+    ("#0369a1", "#d97706", "#7c3aed", "#dc2626", "#15803d", "#475569"),
+)
+_DARK: Final = (
+    *("#0d1117", "#e6edf3", "#9aa7b8", "#2b3442"),
+    ("#38bdf8", "#fbbf24", "#c084fc", "#f87171", "#4ade80", "#94a3b8"),
+)
+_FONT: Final = 'font-family="system-ui,\'Segoe UI\',Helvetica,Arial,sans-serif" font-size="11"'
+_UNITS: Final = {"s": "", "ops": "a second", "reqps": "a second", "bytes": "bytes"}
+_WIDE: Final = 400
+_HIGH: Final = 200
 _COLUMNS: Final = 2
-_LEFT: Final = 52
-_TOP: Final = 44
-_BOTTOM: Final = 22
-_LINE: Final = 14
-_STEPS: Final = (1, 2, 5, 10)
+_EDGE: Final = 18
+_LEFT: Final = 54
+_TOP: Final = 48
+_BOTTOM: Final = 30
+_LINE: Final = 15
+#: Between two labels of the time axis.
+_SECONDS: Final = 10
 #: Mean width of a letter.
-_LETTER: Final = 6.0
+_LETTER: Final = 6.4
 
 
 class Curve(NamedTuple):
@@ -82,69 +95,95 @@ def _points(series: Series, begin_s: float) -> list[tuple[float, float]]:
     return [(at, value) for at, value in points if math.isfinite(value)]
 
 
-def chart(found: Sequence[Picture], length_s: float, caption: Sequence[str]) -> str:
-    """Return the SVG.
+def chart(found: Sequence[Picture], length_s: float, caption: Sequence[str], *, mark_s: float | None = None) -> str:
+    """Return the SVG, which is dark where the reader's screen is.
 
     Args:
         found: the panels.
         length_s: of the time axis.
         caption: lines below.
+        mark_s: a moment that every panel marks.
     """
     rows = -(-len(found) // _COLUMNS)
-    wide, high = _WIDE * _COLUMNS + 20, _HIGH * rows + 14 + _LINE * len(caption)
+    wide, high = _WIDE * _COLUMNS + _EDGE, _HIGH * rows + _EDGE + _LINE * len(caption)
+    names = html.escape(", ".join(picture.title for picture in found))
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}"',
-        ' font-family="sans-serif" font-size="11">',
-        f'<rect width="{wide}" height="{high}" fill="#ffffff"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}"',
+        f' role="img" aria-label="{names}" {_FONT}>',
+        f"<style>{_style()}</style>",
+        f'<rect class="paper" width="{wide}" height="{high}"/>',
     ]
     for number, picture in enumerate(found):
-        x, y = 10 + _WIDE * (number % _COLUMNS), 6 + _HIGH * (number // _COLUMNS)
+        x, y = _EDGE + _WIDE * (number % _COLUMNS), 6 + _HIGH * (number // _COLUMNS)
         out.append(f'<g transform="translate({x} {y})">')
-        out += _drawn(picture, length_s)
+        out += _drawn(picture, length_s, mark_s)
         out.append("</g>")
     for number, line in enumerate(caption):
-        y = _HIGH * rows + 16 + _LINE * number
-        out.append(f'<text x="10" y="{y}" fill="#64748b" font-size="10">{html.escape(line)}</text>')
+        y = _HIGH * rows + _EDGE + 6 + _LINE * number
+        out.append(f'<text class="soft" x="{_EDGE}" y="{y}">{html.escape(line)}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
-def _drawn(picture: Picture, length_s: float) -> Iterator[str]:
-    right, bottom = _WIDE - 12, _HIGH - _BOTTOM
-    top = _ceiling(max((value for curve in picture.curves for _, value in curve.points), default=0.0))
-    yield f'<text x="0" y="14" font-size="13" fill="#0f172a">{html.escape(picture.title)}</text>'
-    x = 0.0
-    for curve, colour in zip(picture.curves, _COLOURS, strict=False):
-        yield f'<rect x="{x:.0f}" y="22" width="9" height="9" fill="{colour}"/>'
-        yield f'<text x="{x + 12:.0f}" y="30" fill="#334155">{html.escape(curve.name)}</text>'
-        x += 12 + _LETTER * len(curve.name) + 9
-    for part in range(3):
-        y = bottom - (bottom - _TOP) * part / 2
-        yield f'<line x1="{_LEFT}" y1="{y:.0f}" x2="{right}" y2="{y:.0f}" stroke="#e2e8f0"/>'
-        label = _shown(top * part / 2, picture.unit)
-        yield f'<text x="{_LEFT - 6}" y="{y + 4:.0f}" text-anchor="end" fill="#64748b">{label}</text>'
-    for curve, colour in zip(picture.curves, _COLOURS, strict=False):
+def _style() -> str:
+    """Return classes, and what is other about them on a dark screen."""
+    light, dark = (
+        f".paper{{fill:{page}}} .ink{{fill:{ink}}} .soft{{fill:{soft}}} .mark{{stroke:{soft}}} .line{{stroke:{grid}}}"
+        + "".join(f" .f{number}{{fill:{one}}} .s{number}{{stroke:{one}}}" for number, one in enumerate(curves))
+        for page, ink, soft, grid, curves in (_LIGHT, _DARK)
+    )
+    return f"{light}\n@media (prefers-color-scheme:dark) {{ {dark} }}"
+
+
+def _drawn(picture: Picture, length_s: float, mark_s: float | None) -> Iterator[str]:
+    right, bottom = _WIDE - _EDGE, _HIGH - _BOTTOM
+    shown, still = _parted(picture.curves)
+    axis = axis_of([value for curve in shown for _, value in curve.points], picture.unit)
+    unit = "log scale" if axis.logarithmic else _UNITS.get(picture.unit, "count")
+    yield (
+        f'<text class="ink" y="14" font-size="13" font-weight="600">{html.escape(picture.title)}'
+        f'<tspan class="soft" dx="8" font-size="11" font-weight="400">{unit}</tspan></text>'
+    )
+    yield from _legend(shown, still)
+    for value in axis.ticks:
+        y = bottom - (bottom - _TOP) * axis.height(value)
+        yield f'<line class="line" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
+        label = _shown(value, picture.unit)
+        yield f'<text class="soft" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+    if mark_s is not None:
+        x = _LEFT + (right - _LEFT) * mark_s / length_s
+        yield f'<line class="mark" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" stroke-dasharray="3 3"/>'
+    # The first is the one to see where several lie on each other.
+    for place, curve in reversed(list(enumerate(shown))):
         path = " ".join(
-            f"{'L' if place else 'M'}{_LEFT + (right - _LEFT) * at / length_s:.1f}"
-            f" {bottom - (bottom - _TOP) * value / top:.1f}"
-            for place, (at, value) in enumerate(curve.points)
+            f"{'L' if number else 'M'}{_LEFT + (right - _LEFT) * at / length_s:.1f}"
+            f" {bottom - (bottom - _TOP) * axis.height(value):.1f}"
+            for number, (at, value) in enumerate(curve.points)
         )
-        if path:
-            yield f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-    for part in range(4):
-        at = length_s * part / 3
-        x = _LEFT + (right - _LEFT) * part / 3
-        yield f'<text x="{x:.0f}" y="{bottom + 15}" text-anchor="middle" fill="#64748b">{at:.0f} s</text>'
+        yield f'<path class="s{place}" d="{path}" fill="none" stroke-width="1.8" stroke-linejoin="round"/>'
+    for at in range(0, int(length_s) + 1, _SECONDS):
+        x = _LEFT + (right - _LEFT) * at / length_s
+        yield f'<text class="soft" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{at} s</text>'
 
 
-def _ceiling(value: float) -> float:
-    """Return a round number at or above `value`."""
-    if value <= 0:
-        return 1.0
-    scale = 10.0 ** math.floor(math.log10(value))
-    return next(step * scale for step in _STEPS if step * scale >= value * 0.9999)
+def _parted(curves: Sequence[Curve]) -> tuple[list[Curve], list[str]]:
+    """Return the curves to draw, and the names of those that are 0 all the time beside one that is not."""
+    moving = [curve for curve in curves if any(value for _, value in curve.points)]
+    if not moving:
+        return [curve for curve in curves if curve.points], []
+    return moving, [curve.name for curve in curves if curve.points and curve not in moving]
+
+
+def _legend(shown: Sequence[Curve], still: Sequence[str]) -> Iterator[str]:
+    x = 0.0
+    for place, curve in enumerate(shown):
+        yield f'<rect class="f{place}" x="{x:.0f}" y="24" width="10" height="10" rx="2"/>'
+        yield f'<text class="ink" x="{x + 14:.0f}" y="33">{html.escape(curve.name)}</text>'
+        x += 14 + _LETTER * len(curve.name) + 10
+    if still:
+        yield f'<text class="soft" x="{x:.0f}" y="33">0 all the time: {html.escape(", ".join(still))}</text>'
 
 
 def _shown(value: float, unit: str) -> str:
     if unit == "s":
-        return f"{value * 1000:g} ms" if value < 1 else f"{value:g} s"
+        return f"{value * 1000:g} ms" if 0 < value < 1 else f"{value:g} s"
     return f"{value:g}"

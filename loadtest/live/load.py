@@ -43,7 +43,9 @@ class Load:
         self._site = site
         self._seconds = seconds
         self._chats = chats
-        self._burst = burst
+        self.burst = burst
+        #: When they come, in seconds from the beginning.
+        self.burst_s = seconds / 2
         self._dice = random.Random(7)
         #: From sending a request to its first event, in seconds, of each stream that had one.
         self.ttft_s: list[float] = []
@@ -53,7 +55,7 @@ class Load:
     async def run(self) -> None:
         """Load it; what goes wrong where nothing should is raised."""
         end = time.monotonic() + self._seconds
-        half = time.monotonic() + self._seconds / 2
+        half = time.monotonic() + self.burst_s
         async with HttpClient(max_connections=256) as http, asyncio.TaskGroup() as group:
             group.create_task(asyncio.to_thread(self._leases))
             if self._site.whole:
@@ -65,7 +67,7 @@ class Load:
                 group.create_task(self._chat(http, leaves=self._dice.random() < 0.1))
                 if now >= half:
                     half = end
-                    for _ in range(self._burst):
+                    for _ in range(self.burst):
                         group.create_task(self._chat(http, leaves=False))
                 await asyncio.sleep(self._dice.expovariate(self._chats))
 

@@ -14,7 +14,7 @@ from loadtest.live.prometheus import Prometheus
 from loadtest.relay.children import Child
 from loadtest.relay.gateways.base import answers, free_port
 
-__all__ = ["AVATAR", "MODEL", "Site", "SiteError"]
+__all__ = ["AT_A_TIME", "AVATAR", "MODEL", "Site", "SiteError"]
 
 MODEL: Final = "sim-chat"
 #: The one that there is where a file names none.
