@@ -75,7 +75,12 @@ def test_up_puts_a_changed_file_into_force_without_losing_a_stream() -> None:
             limit = text.replace("[edge]", "[edge]\nmax_body_bytes = 2_000").replace("200", "250", 1)
             file.write_text(limit.replace("probe_interval_ms = 200", "probe_interval_ms = 250"))
             os.kill(gateway.up.pid, signal.SIGHUP)
-            until(lambda: ask(gateway.edge_url, "/v1/chat/completions", chat("x" * 3_000)).status == 413)
+            long, brief = chat("x" * 3_000), {"x-sim": "tokens=1"}
+            until(
+                lambda: ask(gateway.edge_url, "/v1/chat/completions", long, headers=brief).status == 413,
+                ms=30_000,
+                what="a worker that has the new limit",
+            )
             assert running.rest().done
         until(lambda: not alive(worker), ms=20_000)
         said = gateway.up.output()
