@@ -114,6 +114,7 @@ function newChat() {
   strip.hide();
   composer.clear();
   show();
+  follow.latest();
   composer.focus();
   announce("New chat.");
 }

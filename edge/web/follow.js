@@ -17,14 +17,16 @@ export class Follow {
   }
 
   #keep() {
-    if (this.#pinned) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+    // A page without an answer is read from its top.
+    if (this.#pinned && !this.#empty) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
     this.#last = scrollY;
     this.#show();
   }
 
-  /** Go to the end and stay there. */
+  /** Go to the end and stay there; of an empty page, to its top. */
   latest() {
     this.#pinned = true;
+    if (this.#empty) scrollTo({ top: 0, behavior: "instant" });
     this.#keep();
   }
 
@@ -40,7 +42,11 @@ export class Follow {
     return document.documentElement.scrollHeight - innerHeight - scrollY;
   }
 
+  get #empty() {
+    return document.body.hasAttribute("data-empty");
+  }
+
   #show() {
-    this.#jump.hidden = this.#pinned || this.#distance() < NEAR;
+    this.#jump.hidden = this.#empty || this.#pinned || this.#distance() < NEAR;
   }
 }

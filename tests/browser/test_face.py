@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import av
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import DESKTOP, ChatPage, Open, Watch
+from tests.support.browser import DESKTOP, PHONE, ChatPage, Open, Watch
 from tests.support.face import fits_of, record, show
 from tests.support.processes import running
 from tests.support.rig import rig
@@ -132,3 +135,76 @@ def test_without_webrtc_it_comes_over_a_websocket(watched: tuple[Open, Watch]):
     expect(page.locator("#face .caption")).to_have_text("")
     page.get_by_role("button", name="Close the face").click()
     expect(page.locator("#face")).to_be_hidden()
+
+
+def contrast(png: bytes) -> int:
+    """Return by how much the lightest and the darkest pixel of a picture differ, of 255."""
+    with av.open(io.BytesIO(png), mode="r") as file:
+        (frame,) = file.decode(video=0)
+    grey = frame.to_ndarray(format="gray").astype(int)
+    return int(grey.max() - grey.min())
+
+
+BOXES = """(names) => Object.fromEntries(names.map((name) => {
+  const { left, top, right, bottom } = document.querySelector(name).getBoundingClientRect();
+  return [name, { left, top, right, bottom }];
+}))"""
+
+
+@pytest.mark.parametrize("size", [DESKTOP, (768, 500), PHONE, (320, 568)], ids=str)
+def test_it_hides_nothing_of_an_empty_page(watched: tuple[Open, Watch], size: tuple[int, int]) -> None:
+    open_page, watch = watched
+    chat = ChatPage(open_page(size), watch)
+    chat.open()
+    show(chat.page)
+    # A name as long as models have.
+    chat.page.evaluate("document.querySelector('#model option').textContent = 'qwen3-235b-a22b-instruct-2507-fp8'")
+    assert chat.page.evaluate("[scrollY, document.documentElement.scrollWidth <= innerWidth]") == [0, True]
+    found = chat.page.evaluate(BOXES, [".top h1", "#model", "#show-face", "#new", "#theme", "#face", "#welcome h2"])
+    row = [found[name] for name in (".top h1", "#model", "#show-face", "#new", "#theme")]
+    assert all(left["right"] <= right["left"] for left, right in itertools.pairwise(row))
+    assert row[-1]["right"] <= size[0]
+    face, heading = found["#face"], found["#welcome h2"]
+    beside = face["right"] <= heading["left"]
+    assert beside is (size == DESKTOP)
+    assert beside or face["bottom"] <= heading["top"]
+    assert heading["bottom"] <= size[1]
+
+
+def test_a_caption_leaves_the_mouth_free(watched: tuple[Open, Watch]) -> None:
+    open_page, watch = watched
+    page = open_page(PHONE)
+    ChatPage(page, watch).open()
+    show(page)
+    page.evaluate(
+        "(text) => window.headraceFace.avatar.say(text)", "One two three four five six seven eight nine ten."
+    )
+    expect(page.locator("#face .caption")).not_to_have_text("")
+    found = page.evaluate(BOXES, ["#face", "#face .caption", "#face video"])
+    video, face = found["#face video"], found["#face"]
+    assert video["bottom"] <= face["bottom"]
+    # What does not fit is cut above and below; the lips of a square picture end at two thirds.
+    side = video["right"] - video["left"]
+    cut = 0.6 * (side - (video["bottom"] - video["top"]))
+    assert found["#face .caption"]["top"] > video["top"] - cut + side * 0.67
+
+
+def test_lines_that_scroll_under_it_are_not_seen_beside_it(watched: tuple[Open, Watch]) -> None:
+    open_page, watch = watched
+    page = open_page((820, 900))
+    chat = ChatPage(page, watch)
+    chat.open()
+    show(page)
+    chat.simulate("tokens=400,itl_ms=1")
+    page.get_by_role("button", name="Close the face").click()
+    chat.send("A story, please.")
+    chat.answer_is("complete")
+    page.get_by_role("button", name="Show the face").click()
+    expect(page.locator("#face")).to_have_attribute("data-state", "live")
+    chat.until("scrollY > 200")
+    face = page.evaluate(BOXES, ["#face"])["#face"]
+    x = face["left"] - 110
+    beside = page.screenshot(clip={"x": x, "y": face["top"] + 20, "width": 60, "height": 200})
+    below = page.screenshot(clip={"x": x, "y": face["bottom"] + 40, "width": 60, "height": 200})
+    assert contrast(below) > 100, "lines are there, further down"
+    assert contrast(beside) < 12

@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["NAMES", "ReferenceModelError", "folder", "reference"]
 
 #: Part of a file's name, so that a later version of ours does not find an older one's model.
-_VERSION: Final = 2
+_VERSION: Final = 3
 #: The reference models, by what a configuration calls them: `reference:mouth`.
 NAMES: Final = ("mouth", "unet", "ave")
 
