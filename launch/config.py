@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from compositor.settings import AvatarSettings
     from core_gpu.modes.settings import Budget
     from edge.settings import EdgeSettings
+    from simulator.settings import SimulatorSettings
 
 __all__ = [
     "SECTIONS",
@@ -120,11 +121,12 @@ def load(path: str | os.PathLike[str]) -> Configuration:
         SettingsError: in one line, what is wrong and where.
     """
     tables, where = _tables(path), str(path)
+    simulator = _section(tables, where, "simulator") if "simulator" in tables else None
     found = Configuration(
         _section(tables, where, "edge"),
         _section(tables, where, "control"),
-        backends_of(tables, where),
-        _section(tables, where, "simulator") if "simulator" in tables else None,
+        tuple(backend for backend in backends_of(tables, where) if not _stands_for(backend, simulator)),
+        simulator,
         _grpc(tables, where, "arbiter", ARBITER_OFFSET) if "arbiter" in tables else None,
         models_of(tables, where),
         budgets=budgets_of(tables, where),
@@ -204,6 +206,11 @@ def _grpc(tables: dict[str, Any], where: str, name: str, offset: int) -> Any:
     if "port" in tables.get(name, {}):
         return found
     return msgspec.structs.replace(found, port=PORT_BASE + offset)
+
+
+def _stands_for(backend: Backend, simulator: SimulatorSettings | None) -> bool:
+    """Return whether a backend is the simulator itself: a file that `headrace up` has written names it so."""
+    return simulator is not None and backend.simulated and backend.name == simulator.name
 
 
 def check_edge(edge: EdgeSettings, where: str) -> None:

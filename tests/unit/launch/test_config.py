@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from launch import config
+from launch.layout import Layout
 from launch.ports import ports
 from streamkit.ops.settings import SettingsError
 from streamkit.wire.backend import Backend
@@ -127,6 +128,16 @@ def test_what_is_written_can_be_read_again(file):
     )
     for given in (found, found.on(0), found.on(9000)):
         assert config.load(file(given.document("Written by a test.\nTwo lines."))) == given
+
+
+def test_a_file_that_up_has_written_names_its_simulator_once(file, tmp_path):
+    plan = config.load(file("[simulator]\n"))
+    layout = Layout(plan, tmp_path)
+    layout.write()
+    written = config.load(layout.file)
+    assert written.simulator == plan.simulator
+    assert written.backends == ()
+    assert [backend.name for backend in layout.backends()] == [plan.simulator.name]
 
 
 def test_a_machine_without_engines_gets_the_simulator():
