@@ -95,6 +95,10 @@ class Voices(Protocol):
         """Name the voices that can be asked for."""
         ...
 
+    def usual(self) -> str:
+        """Name the voice of who names none; empty = there is none."""
+        ...
+
     def say(self, text: str, voice: str) -> Speech:
         """Begin to speak `text`; `voice` may be empty: the default one.
 

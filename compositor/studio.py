@@ -173,7 +173,8 @@ class Studio:
             reason = f"the inference server has no model {avatar.model}"
         return pb.Avatar(
             avatar=avatar.id, model=avatar.model, width=avatar.width, height=avatar.height, fps=1000 // TICK_MS,
-            ready=not reason, reason=reason, voices=self.voices.names(),
+            ready=not reason, reason=reason, voices=self.voices.names(), voice=avatar.voice or self.voices.usual(),
+            codecs=[pb.Codec.ValueType(codec) for codec in self.workshop.codecs.available],
         )  # fmt: skip
 
     def _check_voice(self, voice: str) -> None:

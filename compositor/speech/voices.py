@@ -99,6 +99,11 @@ class SpeechVoices:
         """Name the voices that can be asked for."""
         return tuple(name for engine in self._engines for name in engine.names())
 
+    def usual(self) -> str:
+        """Name the voice of who names none; empty = there is none."""
+        names, chosen = self.names(), self._settings.default_voice
+        return chosen if chosen in names else "" if chosen or not names else names[0]
+
     def problem(self) -> str:
         """Say why there is no voice at all; empty = there is one."""
         if self.names():

@@ -54,7 +54,8 @@ class CompositorSimulator(CompositorServicer):
             avatars=[
                 pb.Avatar(
                     avatar=name, model="simulated", width=WIDTH, height=HEIGHT, fps=FPS, ready=ready,
-                    reason="" if ready else "its model is loading", voices=["hum"], created=1_700_000_000,
+                    reason="" if ready else "its model is loading", voices=["hum"], voice="hum",
+                    codecs=[pb.H264, pb.VP8, pb.MJPEG], created=1_700_000_000,
                 )
                 for name, ready in rows
             ]

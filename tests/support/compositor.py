@@ -131,6 +131,10 @@ class ToneVoices:
         """Name the voices."""
         return ("tone",)
 
+    def usual(self) -> str:
+        """Name the voice of who names none."""
+        return "tone"
+
     def say(self, text: str, voice: str) -> Speech:
         """Begin to speak."""
         if text == "?":

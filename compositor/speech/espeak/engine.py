@@ -20,6 +20,8 @@ __all__ = ["EspeakEngine"]
 
 _log = logging.getLogger(__name__)
 _PREFIX: Final = "espeak:"
+#: Leads the list: most of what models answer is English.
+_USUAL: Final = "en-us"
 #: Of text at a time: the process is everybody's, and this takes it a few milliseconds.
 _PIECE_CHARACTERS: Final = 200
 _MISSING: Final = "espeak-ng is not installed: pip install 'headrace[speech]'"
@@ -126,7 +128,9 @@ class EspeakEngine:
     async def _begin(self) -> None:
         self._process = await EspeakProcess.start()
         self._rate = self._process.hello.rate
-        self._voices = tuple(_PREFIX + language for language in self._process.hello.voices)
+        # The first is the voice of who names none: not that of the alphabet's first language.
+        languages = sorted(self._process.hello.voices, key=lambda language: (language != _USUAL, language))
+        self._voices = tuple(_PREFIX + language for language in languages)
         self._problem = ""
         self._pulse()
 

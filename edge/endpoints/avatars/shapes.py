@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+from urllib.parse import quote
+
 import msgspec
 
-from edge.endpoints.avatars.asked import Watch
+from edge.avatars.tick import CODECS
+from edge.endpoints.avatars.asked import AVATARS, Watch
 from edge.protocol.form import fields_of
 from edge.transports.http import Scope, header
 from streamkit.wire.errors import Code, HeadraceError
@@ -12,9 +16,26 @@ from streamkit.wire.pb import compositor_pb2 as pb
 
 __all__ = ["check_method", "check_type", "of_form", "row_of"]
 
+#: What is sent over a WebSocket, and over WebRTC by the names that settings have: as browsers call it.
+_PICTURES: Final = {"h264": "video/H264", "vp8": "video/VP8", "vp9": "video/VP9"}
+_JPEG: Final = "image/jpeg"
+_SOUND: Final = "audio/opus"
 
-def row_of(avatar: pb.Avatar) -> dict[str, object]:
-    """Return an avatar as the list has it."""
+
+def row_of(avatar: pb.Avatar, webrtc: tuple[str, ...]) -> dict[str, object]:
+    """Return an avatar as the list has it.
+
+    Args:
+        avatar: as the compositor tells of it.
+        webrtc: the codecs that are sent over WebRTC, best first; none = there is no WebRTC here.
+    """
+    made = set(avatar.codecs)
+    codecs = [_PICTURES[name] for name in webrtc if CODECS[name] in made]
+    path = f"{AVATARS}/{quote(avatar.avatar, safe='')}"
+    links = {"whep": f"{path}/whep"} if webrtc else {}
+    if pb.MJPEG in made:
+        codecs.append(_JPEG)
+        links["ws"] = f"{path}/ws"
     row: dict[str, object] = {
         "id": avatar.avatar,
         "object": "avatar",
@@ -24,7 +45,10 @@ def row_of(avatar: pb.Avatar) -> dict[str, object]:
         "width": avatar.width,
         "height": avatar.height,
         "fps": avatar.fps,
+        "codecs": [*codecs, _SOUND],
         "voices": list(avatar.voices),
+        "default_voice": avatar.voice or None,
+        "links": links,
         "ready": avatar.ready,
     }
     if avatar.reason:

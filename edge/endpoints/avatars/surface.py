@@ -113,7 +113,8 @@ class Avatars:
     async def _list(self, caller: Caller) -> Reply:
         found = await self._gallery.link.avatars(caller.tenant.name)
         allowed = None if caller.claims is None else caller.claims.avatars
-        rows = [row_of(avatar) for avatar in found if allowed is None or avatar.avatar in allowed]
+        webrtc = () if self._whep is None else self._whep.codecs
+        rows = [row_of(avatar, webrtc) for avatar in found if allowed is None or avatar.avatar in allowed]
         return Reply(status=200, body=msgspec.json.encode({"object": "list", "data": rows}))
 
     # Viewers

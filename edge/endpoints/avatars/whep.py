@@ -55,6 +55,11 @@ class Whep:
         self._peers: dict[str, Peer] = {}
         self._ends: set[asyncio.Task[None]] = set()
 
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """The codecs of pictures that are sent here, best first."""
+        return self._settings.codecs
+
     def servers(self, user: str) -> list[tuple[bytes, bytes]]:
         """Return the servers that help viewers, as headers."""
         return [(b"link", link) for link in self._servers.links(user)]

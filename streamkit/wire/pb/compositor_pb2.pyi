@@ -783,6 +783,8 @@ class Avatar(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     VOICES_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    VOICE_FIELD_NUMBER: _builtins.int
+    CODECS_FIELD_NUMBER: _builtins.int
     avatar: _builtins.str
     model: _builtins.str
     """of the inference server"""
@@ -794,8 +796,14 @@ class Avatar(_message.Message):
     reason: _builtins.str
     created: _builtins.int
     """Unix seconds"""
+    voice: _builtins.str
+    """of who names none; empty = nobody can speak"""
     @_builtins.property
     def voices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def codecs(self) -> _containers.RepeatedScalarFieldContainer[Global___Codec.ValueType]:
+        """what can be asked for"""
+
     def __init__(
         self,
         *,
@@ -808,10 +816,12 @@ class Avatar(_message.Message):
         reason: _builtins.str = ...,
         voices: _abc.Iterable[_builtins.str] | None = ...,
         created: _builtins.int = ...,
+        voice: _builtins.str = ...,
+        codecs: _abc.Iterable[Global___Codec.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar", b"avatar", "created", b"created", "fps", b"fps", "height", b"height", "model", b"model", "ready", b"ready", "reason", b"reason", "voices", b"voices", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar", b"avatar", "codecs", b"codecs", "created", b"created", "fps", b"fps", "height", b"height", "model", b"model", "ready", b"ready", "reason", b"reason", "voice", b"voice", "voices", b"voices", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -117,6 +117,12 @@ async def test_the_other_methods():
         listed = (await site.http.get("/v1/avatars")).json()
         assert listed["object"] == "list"
         assert [(row["id"], row["object"], row["ready"]) for row in listed["data"]] == [(AVATAR, "avatar", True)]
+        (row,) = listed["data"]
+        assert row["codecs"] == ["video/H264", "video/VP8", "image/jpeg", "audio/opus"]
+        assert (row["voices"], row["default_voice"]) == (["hum"], "hum")
+        assert row["links"] == {"whep": WHEP, "ws": WHEP.removesuffix("whep") + "ws"}
+        assert (row["owned_by"], row["created"] > 0, row["fps"]) == ("headrace", True, 25)
+        assert "reason" not in row
         watcher = await site.watch(channel=False)
         etag = watcher.answer.headers["etag"]
         kind = {"content-type": "application/trickle-ice-sdpfrag"}
@@ -156,7 +162,9 @@ async def test_a_gateway_without_webrtc_says_what_there_is_instead():
         error = answer.json()["error"]
         assert (answer.status_code, error["param"]) == (404, "webrtc")
         assert "/ws speaks WebSocket" in error["message"]
-        assert (await site.http.get("/v1/avatars")).json()["data"]
+        (row,) = (await site.http.get("/v1/avatars")).json()["data"]
+        assert row["codecs"] == ["image/jpeg", "audio/opus"]
+        assert list(row["links"]) == ["ws"]
 
 
 async def test_the_realtime_shape():

@@ -204,6 +204,8 @@ def test_avatars_that_cannot_be_shown_are_listed_with_the_reason(roots):
             assert found["broken"].reason == "template: no such file or folder: nothing"
             assert found["escaping"].reason == "template: lies outside of its folder"
             assert list(found["small"].voices) == ["tone"]
+            assert {avatar.voice for avatar in found.values()} == {"tone"}
+            assert pb.H264 in found["small"].codecs
             assert found["small"].created > 1_700_000_000
             health = await door.stub.Health(pb.HealthRequest())
             assert (health.healthy, health.inference, health.speech) == (True, False, True)

@@ -106,6 +106,9 @@ async def test_the_mouth_follows_the_sound_and_is_still_in_silence(server):
 @pytest.mark.skipif(not installed(), reason="needs espeakng-loader: pip install 'headrace[speech]'")
 async def test_a_real_voice_moves_the_mouth(server):
     async with voices(server) as (found, metrics):
+        # Who names no voice gets one that reads English, not the alphabet's first language.
+        assert (found.usual(), found.names()[0]) == ("espeak:en-us", "espeak:en-us")
+        assert len(set(found.names())) == len(found.names()) > 50
         begun = found.say("**Good morning!** It rained all day.", "espeak:en-us")
         ticks = await read(begun)
         await begun.aclose()
@@ -125,7 +128,7 @@ async def test_a_voice_from_a_server_and_what_may_be_asked_for(server):
     simulator = await Simulator.start(SimulatorSettings(ttft_ms=1.0, itl_ms=0.2))
     settings = {"openai_url": f"{simulator.url}/v1", "openai_voices": {"anna": "alloy"}, "espeak": False}
     async with voices(server, **settings) as (found, metrics):
-        assert found.names() == ("anna",)
+        assert (found.names(), found.usual()) == (("anna",), "anna")
         begun = found.say("It rained all day.", "anna")
         ticks = await read(begun)
         await begun.aclose()
@@ -147,7 +150,7 @@ async def test_a_voice_from_a_server_and_what_may_be_asked_for(server):
 
 async def test_where_nobody_speaks_it_is_said_and_who_listens_still_hears(server):
     async with voices(server, espeak=False) as (found, _):
-        assert found.names() == ()
+        assert (found.names(), found.usual()) == ((), "")
         with pytest.raises(HeadraceError, match="nobody can speak: no voice is configured") as caught:
             found.say("Hello", "")
         assert caught.value.code is Code.NO_BACKEND
