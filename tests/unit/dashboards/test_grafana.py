@@ -113,7 +113,8 @@ def test_every_panel_asks_the_chosen_prometheus_and_says_when_there_is_nothing(n
         assert panel["type"] in {"timeseries", "stat", "heatmap"}
         assert panel["datasource"] == {"type": "prometheus", "uid": "${source}"}
         assert panel["fieldConfig"]["defaults"]["noValue"] == "no data"
-        assert panel["description"]
+        assert panel["title"].strip() == panel["title"] != ""
+        assert len(panel["description"]) >= 10
         refs = [target["refId"] for target in panel["targets"]]
         assert refs == [chr(ord("A") + place) for place in range(len(refs))]
         for target in panel["targets"]:
@@ -127,6 +128,22 @@ def test_units_are_ids_that_grafana_knows(name: str) -> None:
     for panel in panels(name):
         unit = panel["options"]["yAxis"]["unit"] if panel["type"] == "heatmap" else None
         assert (unit or panel["fieldConfig"]["defaults"]["unit"]) in UNITS, panel["title"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_have_titles_and_are_not_empty(name: str) -> None:
+    """A row's panels are those below it, up to the next row; each begins where the one above has ended."""
+    found = sorted(page(name)["panels"], key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"]))
+    kinds = [panel["type"] for panel in found]
+    assert all(panel["title"] for panel in found)
+    assert not any(one == other == "row" for one, other in itertools.pairwise(kinds)), "a row without panels"
+    assert kinds[-1] != "row"
+    bottom = 0
+    for _, level in itertools.groupby(found, key=lambda panel: panel["gridPos"]["y"]):
+        panels_of = list(level)
+        assert panels_of[0]["gridPos"]["y"] == bottom, "a hole in the page"
+        assert panels_of[0]["gridPos"]["x"] == 0
+        bottom += max(panel["gridPos"]["h"] for panel in panels_of)
 
 
 @pytest.mark.parametrize("name", NAMES)
