@@ -1,4 +1,4 @@
-"""Alerts on silence: where nothing is exported there are no events, and no promise can be seen to be broken."""
+"""Alerts that need no traffic: where there are no events, no promise can be seen to be broken."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ __all__ = ["OUTAGES", "Outage", "outage_rules"]
 
 
 class Outage(NamedTuple):
-    """One alert; somebody is called."""
+    """One alert."""
 
     name: str  #: of its runbook
     alert: str
     expr: str
     after: str  #: how long it must last
     summary: str
+    severity: str = "page"
 
+
+#: As the configurations of Prometheus call what they scrape, in docker/ and by `headrace metrics --scrape-config`.
+_JOBS: Final = ("edge", "control", "arbiter", "inference", "observe", "compositor")
 
 OUTAGES: Final = (
     Outage(
@@ -37,6 +41,22 @@ OUTAGES: Final = (
         "2m",
         "An edge has not heard of control for minutes, or never; it refuses what is new, or will after ten.",
     ),
+    Outage(
+        "no-backend",
+        "HeadraceNoBackend",
+        # Where requests are few the promises are silent for as long as it lasts.
+        f"max({catalog.BACKEND_UP.name}) == 0",
+        "2m",
+        "Control finds no backend healthy: every request is refused.",
+    ),
+    Outage(
+        "process-down",
+        "HeadraceProcessDown",
+        f'up{{job=~"(headrace-)?({"|".join(_JOBS)})"}} == 0',
+        "10m",
+        "Prometheus does not reach {{ $labels.instance }} ({{ $labels.job }}); others have its work.",
+        "ticket",
+    ),
 )
 
 
@@ -47,7 +67,7 @@ def outage_rules() -> Rules:
             "alert": outage.alert,
             "expr": outage.expr,
             "for": outage.after,
-            "labels": {"severity": "page"},
+            "labels": {"severity": outage.severity},
             "annotations": {"summary": outage.summary, "runbook_url": f"docs/operations/alerts/{outage.name}.md"},
         }
         for outage in OUTAGES

@@ -11,7 +11,7 @@ __all__ = ["FASTEST", "SLOS_FILE", "WINDOWS", "Slo", "SloError", "read"]
 
 SLOS_FILE: Final = Path(__file__).parent / "slos.toml"
 #: Short to long: what alerts and pages look at.
-WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+WINDOWS: Final = ("5m", "15m", "30m", "1h", "2h", "6h", "1d", "3d")
 #: The burn rate of the fastest alert: a fiftieth of a month's budget in an hour (SRE workbook, chapter 5).
 FASTEST: Final = 14.4
 _KEYS: Final = frozenset({"name", "alert", "says", "objective", "min_events"})

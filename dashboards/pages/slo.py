@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.burn import BURNS, error_series, events_series
+from dashboards.burn import BURNS, MIN_BAD, error_series, events_series
 from dashboards.panel import Page, Panel, Query, Row
 from dashboards.query import zero
 from dashboards.slos import Slo, read
@@ -55,7 +55,7 @@ def _row(slo: Slo) -> Row:
                 title=f"{slo.name}: events in an hour",
                 unit="short",
                 queries=(Query(f"{events_series('1h')}{at}", "events"),),
-                what=f"Below the line, {slo.min_events}, nobody is called.",
+                what=f"Below the line, {slo.min_events}, nobody is called; nor with fewer than {MIN_BAD} bad ones.",
                 limit=slo.min_events,
                 worse="below",
             ),

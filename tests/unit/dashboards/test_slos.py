@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.build import files
-from dashboards.burn import BURNS, EVERY_S, rules
+from dashboards.burn import BURNS, EVERY_S, MIN_BAD, RUSH, rules
 from dashboards.outages import OUTAGES, Outage
 from dashboards.slos import FASTEST, Slo, SloError, read
 from streamkit.ops.catalog import CATALOG
@@ -71,6 +71,22 @@ def test_the_page_of_promises_has_them_word_for_word() -> None:
     assert [slo.name for slo in SLOS if f"| {slo.says} |" not in page] == []
     for burn in BURNS:
         assert f"\n| {burn.rate:g} |" in page
+    assert f"fewer than {MIN_BAD} bad ones" in page
+    for outage in OUTAGES:
+        assert f"(../operations/alerts/{outage.name}.md)" in page
+
+
+@pytest.mark.parametrize("slo", SLOS, ids=lambda slo: slo.name)
+def test_nobody_is_called_for_a_handful_or_waits_long_where_nothing_is_good(slo: Slo) -> None:
+    """Each line of each alert has both guards, and one line of a page is about minutes."""
+    _, alerts = rules(slo)["groups"]
+    for alert in alerts["rules"]:
+        for line in alert["expr"].split("\nor\n"):
+            assert f">= {slo.min_events} and " in line
+            assert line.endswith(f" >= {MIN_BAD})")
+    page, ticket = (alert["expr"] for alert in alerts["rules"])
+    assert f"rate{RUSH[0]}" in page
+    assert f"rate{RUSH[0]}" not in ticket
 
 
 def test_every_code_is_somebody_s_fault_or_nobody_s() -> None:
@@ -97,7 +113,7 @@ def test_events_are_counted_at_the_pace_of_the_recording(slo: Slo) -> None:
     recording, _ = rules(slo)["groups"]
     assert recording["interval"] == f"{EVERY_S}s"
     counted = [rule["expr"] for rule in recording["rules"] if rule["record"].startswith("slo:events:increase")]
-    assert len(counted) == len(BURNS)
+    assert len(counted) == len(BURNS) + 1
     assert all(expr.endswith(f" * {EVERY_S}") for expr in counted)
     for test in (ROOT / "dashboards/rules/tests").glob(f"{slo.name}.yml"):
         assert f"\nevaluation_interval: {EVERY_S}s\n" in test.read_text()
