@@ -2,7 +2,8 @@
 
 The library's parser is quadratic in places and raises what it likes, so lines are counted here first. Candidates that
 are names are left out: a browser hides its addresses behind `.local` names that only its own network can resolve, and
-looking for them costs every connection a second, while its first packet tells the address anyway.
+looking for them costs every connection a second, while its first packet tells the address anyway. For the same reason
+no offer has all of its candidates: the library would gather none of its own for one that says so and has none left.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ def offer_of(body: bytes) -> Offer:
             candidates += 1
             if candidates > _MAX_CANDIDATES or not _plain(line):
                 continue
+        elif line == "a=end-of-candidates":
+            continue
         if sections:
             sections[-1].append(line)
         else:

@@ -34,6 +34,7 @@ def test_names_and_foreign_transports_are_left_out_of_candidates():
         "a=candidate:5 1 udp 2113937151 224.0.0.1 50002 typ host",
         "a=candidate:6 1 udp 2113937151 internal.example 50002 typ host",
         "a=candidate:7",
+        "a=end-of-candidates",
     ]
     kept = [line for line in offer_of(text(*HEAD, *VIDEO, *candidates)).text.split("\r\n") if "candidate" in line]
     assert [line.split()[0] for line in kept] == ["a=candidate:2", "a=candidate:4"]
