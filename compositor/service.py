@@ -54,7 +54,7 @@ class CompositorService(compositor_pb2_grpc.CompositorServicer):
         try:
             opened = await self._opening(requests)
             async with studio.session(opened) as (session, scene):
-                await context.write(pb.SessionReply(opened=self._opened(name, scene)))
+                await context.write(pb.SessionReply(opened=self._opened(name, scene, session.bitrate_bps)))
                 async with aclosing(session.replies(requests)) as replies:
                     async for reply in replies:
                         await context.write(reply)
@@ -109,7 +109,7 @@ class CompositorService(compositor_pb2_grpc.CompositorServicer):
             speech=speech,
         )
 
-    def _opened(self, name: str, scene: Scene) -> pb.Opened:
+    def _opened(self, name: str, scene: Scene, bitrate_bps: int) -> pb.Opened:
         return pb.Opened(
             session=name,
             width=scene.clip.width,
@@ -118,6 +118,7 @@ class CompositorService(compositor_pb2_grpc.CompositorServicer):
             window=self._studio.settings.window,
             codecs=[pb.Codec.ValueType(codec) for codec in self._studio.workshop.codecs.available],
             audio_codec="opus",
+            bitrate_bps=bitrate_bps,
         )
 
     async def _opening(self, requests: AsyncIterator[pb.SessionRequest]) -> pb.Open:

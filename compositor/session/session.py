@@ -58,6 +58,7 @@ class Session:
         meters: Meters,
     ) -> None:
         settings = workshop.settings
+        self.bitrate_bps = bitrate_bps
         self._voices, self._voice = voices, voice
         self._mouths = mouths
         self._available = workshop.codecs.available

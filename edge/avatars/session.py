@@ -25,14 +25,9 @@ __all__ = ["Session"]
 _LOG = logging.getLogger("headrace.edge.avatars")
 #: Requests for a keyframe of one codec that are closer together become one (docs/reference/avatars).
 _KEYFRAME_S: Final = 0.3
-#: A change of bandwidth that is told to the compositor, and how often at most.
-_BITRATE_CHANGE: Final = 0.1
-_BITRATE_S: Final = 0.5
-#: A browser's first estimates say little (5 kbit/s on loopback); and a still face sends so little that later ones,
-#: which are at most half as much again as what comes, would keep it from ever sending more.
-_SETTLED_S: Final = 3.0
-_FLOOR_BPS: Final = 300_000
 _HELD: Final = 8
+#: More than any viewer is given.
+_UNTOLD_BPS: Final = 100_000_000
 #: An unwatched session takes a unit so seldom.
 _BREATH_S: Final = 5.0
 
@@ -95,12 +90,18 @@ class Session:
         self._went_at = self.began_at
         self._keyed_at: dict[int, float] = {}
         self._later: dict[int, asyncio.TimerHandle] = {}
-        self._bitrate = (0, 0.0)
+        #: What the compositor was told, by codec.
+        self._bitrates: dict[int, int] = {}
 
     @property
     def epoch(self) -> int:
         """Speech of earlier epochs is dropped."""
         return self.speech.epoch
+
+    @property
+    def wanted_bps(self) -> int:
+        """What pictures take where the network does; an older compositor does not say."""
+        return self.opened.bitrate_bps or _UNTOLD_BPS
 
     @property
     def controller(self) -> Viewer | None:
@@ -169,18 +170,10 @@ class Session:
         for viewer in list(self.viewers):
             viewer.tell(message)
 
-    def bitrate(self, viewer: Viewer, bits_per_s: int) -> None:
-        """A viewer's network takes so much; the first one's is what the compositor is told."""
-        last, at = self._bitrate
-        now = monotonic()
-        if viewer is not self.controller or viewer.codec is None or now - at < _BITRATE_S:
-            return
-        if now - viewer.began_at < _SETTLED_S:
-            return
-        bounded = min(max(bits_per_s, _FLOOR_BPS), 0xFFFFFFFF)
-        if abs(bounded - last) > last * _BITRATE_CHANGE:
-            self._bitrate = (bounded, now)
-            self.call.send(pb.SessionRequest(bitrate=pb.Bitrate(codec=_codec(viewer.codec), bitrate_bps=bounded)))
+    def estimated(self, viewer: Viewer, bits_per_s: int) -> None:
+        """A viewer's receiver says what comes through to it; the first one's is what the compositor is told."""
+        if viewer.bandwidth.told(bits_per_s, monotonic()) and viewer is self.controller:
+            self._steer()
 
     def keyframe(self, codec: int) -> None:
         """Ask for a keyframe; requests that follow each other closely become one."""
@@ -276,7 +269,20 @@ class Session:
         wanted = tuple(sorted({viewer.codec for viewer in self.viewers if viewer.codec is not None}))
         if wanted != self._codecs and wanted and not self.over:
             self._codecs = wanted
+            # What is encoded anew is as it was wanted.
+            self._bitrates = {codec: bps for codec, bps in self._bitrates.items() if codec in wanted}
             self.call.send(pb.SessionRequest(codecs=pb.Codecs(codecs=[_codec(codec) for codec in wanted])))
+        self._steer()
+
+    def _steer(self) -> None:
+        """Have pictures take what the network of the first viewer takes."""
+        first = self.controller
+        if first is None or first.codec is None or self.over:
+            return
+        bps = first.bandwidth.target_bps
+        if self._bitrates.get(first.codec, self.wanted_bps) != bps:
+            self._bitrates[first.codec] = bps
+            self.call.send(pb.SessionRequest(bitrate=pb.Bitrate(codec=_codec(first.codec), bitrate_bps=bps)))
 
 
 def _codec(number: int) -> pb.Codec.ValueType:

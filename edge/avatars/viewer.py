@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from edge.avatars.backlog import UNITS, Backlog, Fate
+from edge.avatars.bandwidth import Bandwidth
 from edge.avatars.tick import Tick
 from streamkit.wire.errors import HeadraceError
 from streamkit.wire.pb import compositor_pb2 as pb
@@ -47,6 +48,7 @@ class Viewer:
         self.codec = codec
         self.backlog = Backlog(codec, audio=audio, fate=self._fate, keyframe=self.keyframe, bound=units)
         self.began_at = monotonic()
+        self.bandwidth = Bandwidth(session.wanted_bps, self.began_at)
         self.heard_at = self.began_at
         #: Media can reach it.
         self.connected = False
@@ -133,6 +135,8 @@ class Viewer:
         self.session.went(tick, fate)
         if self.gone:
             return
+        if fate == "sent":
+            self.bandwidth.sent(_size(unit, self.codec), monotonic())
         if fate == "sent" and self._sampling:
             timing = unit.timing
             self._samples.append(
@@ -160,6 +164,12 @@ class Viewer:
             return 0
         units, self._unheard = self._unheard, 0
         return units * 1000 // max(1, self.session.opened.fps)
+
+
+def _size(unit: pb.Unit, codec: int | None) -> int:
+    """Return the bytes of a unit that go to viewers of a codec."""
+    pictures = sum(len(video.data) for video in unit.video if video.codec == codec)
+    return pictures + sum(len(audio.data) for audio in unit.audio)
 
 
 def _playback(mark: pb.Mark, unheard_ms: int) -> dict[str, object]:

@@ -216,7 +216,7 @@ class Peer:
         transceiver.direction = "sendrecv" if sound else "sendonly"
         if track.kind == "video":
             hooks.on_keyframe_request(sender, self.viewer.keyframe)
-            hooks.on_remb(sender, lambda bits_per_s: self.viewer.session.bitrate(self.viewer, bits_per_s))
+            hooks.on_remb(sender, lambda bits_per_s: self.viewer.session.estimated(self.viewer, bits_per_s))
 
     def _news(self) -> None:
         self._video.wake()

@@ -380,6 +380,7 @@ class Opened(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     CODECS_FIELD_NUMBER: _builtins.int
     AUDIO_CODEC_FIELD_NUMBER: _builtins.int
+    BITRATE_BPS_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     width: _builtins.int
     """pixels, even"""
@@ -389,6 +390,8 @@ class Opened(_message.Message):
     """units that may be unacknowledged"""
     audio_codec: _builtins.str
     """"opus", 48 kHz, mono"""
+    bitrate_bps: _builtins.int
+    """of the pictures of each codec at first; 0 = not told"""
     @_builtins.property
     def codecs(self) -> _containers.RepeatedScalarFieldContainer[Global___Codec.ValueType]:
         """all that may be asked for here"""
@@ -403,10 +406,11 @@ class Opened(_message.Message):
         window: _builtins.int = ...,
         codecs: _abc.Iterable[Global___Codec.ValueType] | None = ...,
         audio_codec: _builtins.str = ...,
+        bitrate_bps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_codec", b"audio_codec", "codecs", b"codecs", "fps", b"fps", "height", b"height", "session", b"session", "width", b"width", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_codec", b"audio_codec", "bitrate_bps", b"bitrate_bps", "codecs", b"codecs", "fps", b"fps", "height", b"height", "session", b"session", "width", b"width", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from aiortc import RTCSessionDescription
 from aiortc.sdp import SessionDescription
 
 from simulator.compositor.media import HEIGHT, MOUTH, WIDTH
@@ -95,6 +98,19 @@ async def test_refusals_say_what_is_wrong_and_hold_nothing():
         assert (full.status_code, full.json()["error"]["code"]) == (503, "at_capacity")
         assert int(full.headers["retry-after"]) >= 1
         await site.http.delete(site.watchers[-1].location)
+        await site.quiet()
+
+
+async def test_an_offer_that_hides_all_of_its_candidates_connects():
+    async with avatar_site() as site:
+        watcher, offer = await site.offer()
+        hidden = re.sub(r"(a=candidate:\S+ \d+ \S+ \d+ )\S+", r"\g<1>0a1b.local", offer)
+        assert "a=end-of-candidates" in hidden
+        watcher.answer = answer = await site.http.post(WHEP, content=hidden, headers=OFFER)
+        assert "a=candidate:" in answer.text
+        await watcher.pc.setRemoteDescription(RTCSessionDescription(sdp=answer.text, type="answer"))
+        await until(lambda: watcher.frames, "it is seen")
+        await watcher.close()
         await site.quiet()
 
 

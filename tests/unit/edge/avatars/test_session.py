@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 class Call:
     """Notes what is sent."""
 
-    opened = pb.Opened(window=3, fps=25, codecs=[pb.H264, pb.VP8])
+    opened = pb.Opened(window=3, fps=25, codecs=[pb.H264, pb.VP8], bitrate_bps=800_000)
 
     def __init__(self) -> None:
         self.sent: list[pb.SessionRequest] = []
@@ -140,18 +140,28 @@ async def test_keyframes_that_are_asked_for_at_once_become_two_at_most(rig, monk
 
 
 async def test_the_first_viewer_s_bandwidth_rules(rig, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
     ours = rig()
     first, second = ours.viewer(), ours.viewer()
-    ours.session.bitrate(first, 900_000)
-    assert ours.call.of("bitrate") == [], "the first estimates say little"
-    monkeypatch.setattr(module, "_SETTLED_S", -1.0)
-    monkeypatch.setattr(module, "_BITRATE_S", -1.0)
-    for viewer, told in ((second, 1), (first, 900_000), (first, 910_000), (first, 5_000), (first, 1_200_000)):
-        ours.session.bitrate(viewer, told)
-    assert [one.bitrate_bps for one in ours.call.of("bitrate")] == [900_000, 300_000, 1_200_000]
+
+    def told(viewer: Viewer, *estimates: int) -> None:
+        for estimate in estimates:
+            now[0] += 1.0
+            viewer.bandwidth.sent(100_000, now[0])
+            ours.session.estimated(viewer, estimate)
+
+    now[0] = monotonic() + 5.0
+    told(second, 500_000, 400_000)
+    assert ours.call.of("bitrate") == [], "he is the second"
+    told(first, 900_000, 600_000, 620_000, 700_000)
+    assert [one.bitrate_bps for one in ours.call.of("bitrate")] == [600_000, 700_000]
+    told(first, 900_000)
+    assert ours.call.of("bitrate")[-1].bitrate_bps == 800_000, "no more than is wanted"
     first.close()
-    ours.session.bitrate(second, 500_000)
-    assert ours.call.of("bitrate")[-1].bitrate_bps == 500_000
+    assert ours.call.of("bitrate")[-1].bitrate_bps == 400_000, "it is the other one's now"
+    ours.viewer(pb.VP8, first=True)
+    assert len(ours.call.of("bitrate")) == 4, "a codec that is new is encoded as wanted"
 
 
 async def test_an_interruption_reaches_everybody_and_late_speech_is_dropped(rig):
