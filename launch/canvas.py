@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-__all__ = ["Canvas"]
+from streamkit.ops.command import INTERRUPTED
+
+__all__ = ["Canvas", "watched"]
 
 #: The other screen, no cursor, and lines that are too long end at the margin.
 _ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l"
@@ -22,24 +24,40 @@ _CLEAR: Final = "\x1b[2K"
 _BELOW: Final = "\x1b[J"
 #: Of a terminal that does not know.
 _ROWS: Final = 24
+#: Ended by SIGTERM, as shells have it.
+_TERMINATED: Final = 143
+
+
+async def watched(look: Callable[[Canvas], Coroutine[Any, Any, int]]) -> int:
+    """Return the exit status of `look`, which draws, or of whoever ended it: `q` is 0, Ctrl-C 130, SIGTERM 143."""
+    status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def end(with_status: int) -> None:
+        if not status.done():
+            status.set_result(with_status)
+
+    with Canvas(end) as canvas:
+        looking = asyncio.ensure_future(look(canvas))
+        await asyncio.wait((looking, status), return_when=asyncio.FIRST_COMPLETED)
+        return looking.result() if looking.done() else status.result()
 
 
 class Canvas:
     """A context manager, inside a running loop: it gives the screen back however it ends, and while it is stopped.
 
     Args:
-        end: called when `q` is pressed.
-        terminate: called on SIGTERM.
+        end: called with the exit status that `q`, Ctrl-C or SIGTERM stands for.
     """
 
-    def __init__(self, end: Callable[[], object], terminate: Callable[[], object]) -> None:
+    def __init__(self, end: Callable[[int], object]) -> None:
         self._end = end
-        self._terminate = terminate
         self._keys: list[int | list[bytes | int]] | None = None
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        # Here rather than as an exception: nothing was echoed, so there is no ^C for the shell's prompt to follow.
+        loop.add_signal_handler(signal.SIGINT, self._end, INTERRUPTED)
+        loop.add_signal_handler(signal.SIGTERM, self._end, _TERMINATED)
         loop.add_signal_handler(signal.SIGTSTP, self._stop)
         self._take()
         if self._keys is not None:
@@ -54,6 +72,7 @@ class Canvas:
             loop.remove_reader(sys.stdin.fileno())
         loop.remove_signal_handler(signal.SIGTSTP)
         loop.remove_signal_handler(signal.SIGTERM)
+        loop.remove_signal_handler(signal.SIGINT)
         self._give_back()
 
     @property
@@ -77,7 +96,7 @@ class Canvas:
         if not keys:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         elif b"q" in keys:
-            self._end()
+            self._end(0)
 
     def _stop(self) -> None:
         """Ctrl-Z: the shell gets its screen, and we come back to ours."""

@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from typing import Final
 
-__all__ = ["since"]
+__all__ = ["since", "told"]
 
 _SHAPE: Final = re.compile(r"(\d{1,6})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -19,3 +19,10 @@ def since(text: str) -> timedelta:
     if found is None or int(found[1]) == 0:
         raise argparse.ArgumentTypeError(f"expected a length of time such as 90s, 30m, 24h or 7d, got {text}")
     return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+def told(length: timedelta) -> str:
+    """Write a length of time as `since` reads it, in the largest unit that it is a whole number of."""
+    seconds = round(length.total_seconds())
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _SECONDS[unit] == 0)
+    return f"{seconds // _SECONDS[unit]}{unit}"

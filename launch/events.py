@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
 
 import msgspec
 
 from launch import durations
-from launch.event_log import Filter, Found, add_options, found_events, plain, run
+from launch.event_line import brief, line, moment_of
+from launch.event_log import Filter, add_options, found_events, run
 from launch.screen import Screen
 from streamkit.ops.command import carry_out
 from streamkit.ops.options import Parser
+from streamkit.wire.telemetry import Event
 
-__all__ = ["line", "main"]
-
-#: Not for a line: `headrace trace` draws it, `--json` has it.
-_LEFT_OUT: Final = frozenset({"timeline"})
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,22 +30,34 @@ async def _events(options: argparse.Namespace, screen: Screen) -> int:
     since = None if options.since is None else datetime.now(UTC) - options.since
     after = options.after if options.after or options.all or since is not None else None
     found = found_events(options.nats, asked, after=after, since=since, follow=not options.no_follow)
+    page = _Page(screen, wide=options.wide)
     async for one in found:
         if options.json:
             body = {"sequence": one.sequence, **msgspec.to_builtins(one.event)}
             print(msgspec.json.encode(body).decode(), flush=True)
         else:
-            screen.line(line(one, screen))
+            page.show(one.event)
     return 0
 
 
-def line(one: Found, screen: Screen) -> str:
-    """Return an event as one line: when, where, what, and its fields."""
-    event = one.event
-    moment = datetime.fromtimestamp(event.at_ms / 1000).astimezone()
-    clock = moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
-    fields = (f"{key}={plain(value)}" for key, value in event.fields.items() if key not in _LEFT_OUT)
-    return f"{screen.dim(clock)}  {event.site}  {event.source:8}  {screen.bold(event.kind)}  {' '.join(fields)}"
+class _Page:
+    """Lines of a terminal, one for each event, and one for each day that is not the one before."""
+
+    def __init__(self, screen: Screen, *, wide: bool) -> None:
+        self._screen = screen
+        self._wide = wide or not screen.live
+        # Who looks on as it happens is not told what day it is.
+        self._day = datetime.now().astimezone().date()
+
+    def show(self, event: Event) -> None:
+        """Print an event."""
+        if self._wide:
+            self._screen.line(line(event, self._screen))
+            return
+        if (day := moment_of(event).date()) != self._day:
+            self._day = day
+            self._screen.line(self._screen.dim(f"{day:%A, %Y-%m-%d}"))
+        self._screen.line(brief(event, self._screen, shutil.get_terminal_size().columns))
 
 
 def _parser() -> Parser:
@@ -63,5 +74,6 @@ def _parser() -> Parser:
     parser.add_argument(
         "--after", type=int, default=0, metavar="N", help="begin behind this sequence, as --json shows it"
     )
+    parser.add_argument("--wide", action="store_true", help="all fields, as a file gets them; not cut to the window")
     parser.add_argument("--no-follow", action="store_true", help="end with the newest")
     return parser

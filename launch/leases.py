@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
+import os
+import shutil
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from launch.canvas import watched
 from launch.screen import Screen
 from launch.services import missing_extra
 from streamkit.ops.command import carry_out
@@ -46,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
             if options.what == "release":
                 return _release(stub, options.lease)
             if options.what == "watch":
-                return _watch(stub, options.every_ms / 1000)
+                return asyncio.run(_watch(stub, options.every_ms / 1000))
             return _list(stub, as_json=options.json)
     except grpc.RpcError as error:
         details = getattr(error, "details", None)
@@ -109,23 +112,23 @@ def _list(stub: ModelOpsStub, *, as_json: bool) -> int:
         print(json.dumps(found, indent=2))
         return 0
     screen = Screen()
-    for line in render(state, leases, screen):
+    for line in render(state, leases, screen, shutil.get_terminal_size().columns if screen.live else _WIDTH):
         screen.line(line)
     return 0
 
 
-def _watch(stub: ModelOpsStub, every_s: float) -> int:
+async def _watch(stub: ModelOpsStub, every_s: float) -> int:
     screen = Screen()
-    while True:
-        lines = render(*_read(stub), screen)
-        if screen.live:
-            # Home, then each line over what was there, then nothing below.
-            sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
-            sys.stdout.flush()
-        else:
-            for line in lines:
-                screen.line(line)
-        time.sleep(max(0.1, every_s))
+
+    async def again(show: Callable[[list[str]], object], width: Callable[[], int] = lambda: _WIDTH) -> int:
+        while True:
+            show(render(*await asyncio.to_thread(_read, stub), screen, width()))
+            await asyncio.sleep(max(0.1, every_s))
+
+    if not screen.live or os.environ.get("TERM") == "dumb":
+        return await again(lambda lines: screen.line("\n".join(lines)))
+    head = f"{screen.bold('headrace leases')}  {screen.dim('q ends')}"
+    return await watched(lambda canvas: again(lambda lines: canvas.draw([head, "", *lines]), lambda: canvas.width))
 
 
 def _release(stub: ModelOpsStub, asked: str) -> int:
@@ -151,25 +154,27 @@ def _read(stub: ModelOpsStub) -> tuple[pb.ArbiterState, list[pb.Lease]]:
     return state, sorted(leases, key=lambda lease: (lease.gpu_index, -lease.vram_reserved_mb))
 
 
-def render(state: pb.ArbiterState, leases: Sequence[pb.Lease], screen: Screen) -> list[str]:
-    """Return the lines of the page, none wider than 80 columns.
+def render(state: pb.ArbiterState, leases: Sequence[pb.Lease], screen: Screen, width: int = _WIDTH) -> list[str]:
+    """Return the lines of the page, none wider than the columns that there are, or 80.
 
     Args:
         state: of the GPUs.
         leases: in the order to show.
         screen: paints.
+        width: columns; holders' names are cut to them.
     """
+    width = max(_WIDTH, width)
     lines: list[str] = []
     for gpu in state.gpus:
         taken = gpu.used_mb + gpu.pending_mb
         used, pending = (round(_BAR * part / max(1, gpu.total_mb)) for part in (gpu.used_mb, gpu.pending_mb))
         bar = "█" * min(_BAR, used) + "▒" * min(_BAR - min(_BAR, used), pending)
-        words = f"{taken:,} of {gpu.cap_mb:,} MiB, {gpu.free_mb:,} free"
+        words = f"{taken:,} of {gpu.cap_mb:,} MiB to lend, {gpu.free_mb:,} free"
         if gpu.stale:
             words = "not measured lately: nothing is granted"
         elif gpu.startup_client:
             words = f"{gpu.startup_client} is starting: nothing is granted"
-        lines.append(f"  {screen.bold(f'GPU {gpu.gpu_index}')}  {bar:░<{_BAR}}  {words}"[: _WIDTH + 20])
+        lines.append(f"  {screen.bold(f'GPU {gpu.gpu_index}')}  {bar:░<{_BAR}}  {words}"[: width + 20])
         if gpu.unleased_mb:
             lines.append(screen.red(f"         {gpu.unleased_mb:,} MiB are used without a lease"))
     lines.append("")
@@ -180,7 +185,7 @@ def render(state: pb.ArbiterState, leases: Sequence[pb.Lease], screen: Screen) -
         rows = [_row(lease) for lease in leases]
         wide = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
         # The holder's name gives way where the line would be too long.
-        wide[1] = min(wide[1], _WIDTH - 2 - 2 * (len(heads) - 1) - (sum(wide) - wide[1]))
+        wide[1] = min(wide[1], width - 2 - 2 * (len(heads) - 1) - (sum(wide) - wide[1]))
         lines.append("  " + screen.dim(_joined(heads, wide)))
         lines += ["  " + _joined(row, wide) for row in rows]
     if state.waiting:

@@ -7,12 +7,12 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from launch.canvas import Canvas
+from launch.canvas import Canvas, watched
 from launch.figures import Figures, figures
 from launch.history import History
 from launch.places import Places
@@ -28,7 +28,6 @@ from streamkit.ops.options import Parser, free_or_port
 __all__ = ["main"]
 
 _NOBODY: Final = 1
-_TERMINATED: Final = 143
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -82,20 +81,11 @@ async def _run(options: argparse.Namespace) -> int:
     if options.once or not screen.live or os.environ.get("TERM") == "dumb":
         return await _look(options, places, lambda found: screen.line("\n".join(page(found, screen))))
     places.urls()  # whoever is not told where to look shall read that on the screen that he sees
-    status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    def end(with_status: int) -> None:
-        if not status.done():
-            status.set_result(with_status)
+    def look(canvas: Canvas) -> Coroutine[Any, Any, int]:
+        return _look(options, places, lambda found: canvas.draw(page(found, screen, canvas.width, keys="q ends")))
 
-    with Canvas(lambda: end(0), lambda: end(_TERMINATED)) as canvas:
-
-        def draw(found: Figures) -> None:
-            canvas.draw(page(found, screen, canvas.width, keys="q ends"))
-
-        looking = asyncio.create_task(_look(options, places, draw))
-        await asyncio.wait((looking, status), return_when=asyncio.FIRST_COMPLETED)
-        return looking.result() if looking.done() else status.result()
+    return await watched(look)
 
 
 async def _look(options: argparse.Namespace, places: Places, show: Callable[[Figures], object]) -> int:

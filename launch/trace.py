@@ -57,7 +57,10 @@ async def _trace(options: argparse.Namespace, screen: Screen) -> int:
         for line in render(event, screen):
             screen.line(line)
     if not found:
-        print(f"headrace trace: nothing about {options.request_id} within {options.since}", file=sys.stderr)
+        print(
+            f"headrace trace: nothing about {options.request_id} within {durations.told(options.since)}",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -56,6 +56,8 @@ def _run(options: argparse.Namespace) -> int:
         moment = datetime.fromtimestamp(found.since_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         behind = f"; {found.behind} events are still to be counted" if found.behind else ""
         screen.line(screen.dim(f"  since {moment} UTC, in whole hours{behind}"))
+        if any(row.gpu_s is None for row in found.rows):
+            screen.line(screen.dim("  ? = nobody measured it: GPU time is known of engines that run under a lease"))
     return 0
 
 
@@ -66,7 +68,9 @@ async def _asked(options: argparse.Namespace) -> _Answer:
         try:
             answer = await http.get(url, timeout_ms=_CALL_MS)
         except HttpError as error:
-            raise SettingsError(f"{error}; does headrace observe run there? --url says where else") from None
+            raise SettingsError(
+                f"{str(error).replace(url, options.url)}; does headrace observe run there? --url says where else"
+            ) from None
     if answer.status != 200:
         try:
             message = msgspec.json.decode(answer.body)["error"]["message"]

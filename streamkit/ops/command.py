@@ -55,5 +55,8 @@ def carry_out(
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201  it is what the command says
         return USAGE
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            # The terminal has written ^C where the cursor stood; the shell's prompt shall not follow it.
+            print(file=sys.stderr)  # noqa: T201  as above
         return INTERRUPTED
     return status

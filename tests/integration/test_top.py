@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
 import termios
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.gateway import Gateway
 from tests.support.processes import launch, until
+from tests.support.terminal import GIVEN_BACK, HOME, Terminal
+from tests.support.terminal import terminal as in_terminal
 
 ROOT = Path(__file__).parents[2]
-HOME = "\x1b[H"
-#: The other screen, the cursor, the margin: as they were.
-GIVEN_BACK = ("\x1b[?1049l", "\x1b[?25h", "\x1b[?7h")
 LINE = [sys.executable, "-m", "launch", "top"]
 
 
@@ -53,45 +46,8 @@ def test_once_as_json_over_the_ready_file_of_up(gateway: Gateway):
     assert found["away"] == []
 
 
-class Terminal:
-    """`headrace top` in a terminal of some lines of 80 columns, and what it wrote there."""
-
-    def __init__(self, *arguments: str, rows: int = 24) -> None:
-        self.fd, child = pty.openpty()
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
-        self.before = termios.tcgetattr(self.fd)
-        self.written = ""
-        line = [*LINE, "--every-ms", "100", *arguments]
-        self.process = subprocess.Popen(line, stdin=child, stdout=child, stderr=child, cwd=ROOT)
-        self._child = child  # held, so that the terminal is there after its last writer
-
-    def pages(self) -> list[str]:
-        """Return every page that was written whole."""
-        while select.select([self.fd], [], [], 0)[0]:
-            self.written += os.read(self.fd, 65_536).decode(errors="replace")
-        return self.written.split(HOME)[1:-1]
-
-    def shows(self, text: str) -> str:
-        """Wait for a page with a text and return it."""
-        count = len(self.pages())
-        return until(lambda: next((page for page in self.pages()[count:] if text in page), ""), what=text)
-
-    def ended(self) -> int:
-        status = self.process.wait(10)
-        self.pages()
-        return status
-
-
-@contextlib.contextmanager
-def terminal(*arguments: str, rows: int = 24) -> Iterator[Terminal]:
-    found = Terminal(*arguments, rows=rows)
-    try:
-        yield found
-    finally:
-        found.process.kill()
-        found.process.wait()
-        os.close(found._child)
-        os.close(found.fd)
+def terminal(*arguments: str, rows: int = 24) -> contextlib.AbstractContextManager[Terminal]:
+    return in_terminal("top", "--every-ms", "100", *arguments, rows=rows)
 
 
 def test_a_terminal_is_written_over_in_place(gateway: Gateway):
@@ -113,16 +69,16 @@ def test_the_terminal_is_given_back_as_it_was(end: str, status: int):
     with terminal("--url", "http://127.0.0.1:9") as top:
         top.shows("no edge answers")
         assert not termios.tcgetattr(top.fd)[3] & termios.ECHO, "what is typed is not written over the page"
-        if end == "q":
-            os.write(top.fd, b"xq")
+        if end == "terminate":
+            top.process.send_signal(signal.SIGTERM)
         else:
-            # The terminal is not the test's own, so Ctrl-C is what it would send.
-            top.process.send_signal(signal.SIGINT if end == "ctrl-c" else signal.SIGTERM)
+            top.press(b"xq" if end == "q" else b"\x03")
         assert top.ended() == status
         assert termios.tcgetattr(top.fd) == top.before
         last = top.written[top.written.rindex(HOME) :]
         assert all(code in last for code in GIVEN_BACK)
         assert "Traceback" not in top.written
+        assert top.written.endswith(GIVEN_BACK[0]), "the shell's prompt stands where it would have stood"
 
 
 def test_a_page_that_is_too_long_is_cut_and_says_so(gateway: Gateway):

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.support.exchange import Answer, Exchange, ask, chat, stream
 from tests.support.observe import Broker, observing, served, stored
 from tests.support.processes import Running, running, until
 from tests.support.rig import MODEL, Rig, rig
+from tests.support.terminal import terminal
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -235,6 +237,26 @@ def test_a_probe_needs_an_operators_key_and_gets_the_backend_that_it_names(site:
         assert answer.headers["x-headrace-node"]
     headers = {"authorization": f"Bearer {site.keys['acme']}", "x-headrace-probe": "alpha"}
     assert ask(site.rig.url, "/v1/chat/completions", chat(), headers=headers).status == 403
+
+
+def test_in_a_terminal_each_event_is_a_line_of_it_and_ctrl_c_ends_on_one_of_its_own(site: Site):
+    with terminal("events", "--nats", site.broker.url, "--kind", "stream", "--after", "1") as narrow:
+        site.ask("acme", "seen-by-a-person", stream=True)
+        rows = until(
+            lambda: [row for row in narrow.lines() if "seen-by-a-person" in row], what="the event in the terminal"
+        )
+        narrow.press(b"\x03")
+        assert narrow.ended() == 130
+        assert narrow.written.endswith("^C\r\n"), "the shell's prompt begins a line"
+        assert "Traceback" not in narrow.written
+    (row,) = rows
+    assert re.match(r"\d\d:\d\d:\d\d  here  stream.end  finished  seen-by-a-person  ttft \d+ ms  8 tokens", row)
+    assert len(row) <= 80
+    wanted = ("--request-id", "seen-by-a-person", "--all", "--no-follow")
+    with terminal("events", "--nats", site.broker.url, "--wide", *wanted) as wide:
+        assert wide.ended() == 0
+        assert " prompt_tokens=" in wide.written
+        assert " priority=" in wide.written
 
 
 def test_what_ends_in_a_drain_is_kept_too(site: Site):

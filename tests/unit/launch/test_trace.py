@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from datetime import timedelta
 
 import pytest
 
+from launch import durations
 from launch.durations import since
-from launch.event_log import Filter, Found
-from launch.events import line
+from launch.event_line import brief, line
+from launch.event_log import Filter
 from launch.screen import Screen
 from launch.trace import render
 from launch.usage import table
@@ -88,10 +90,45 @@ def test_a_request_that_was_shed_has_no_picture():
 
 
 def test_an_event_is_one_line_without_its_timeline():
-    text = line(Found(7, event()), SCREEN)
+    text = line(event(), SCREEN)
     assert "\n" not in text
     assert "berlin  edge      stream.end  request_id=r-1" in text
     assert "timeline" not in text
+
+
+SEEN = [event(), event("stream.shed", code="saturated"), event("lease.granted")]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("found", SEEN, ids=lambda found: found.kind)
+def test_in_a_terminal_it_is_as_wide_as_that_at_most(found: Event, width: int, monkeypatch):
+    """By what is seen: colours take no room."""
+    monkeypatch.setattr(SCREEN, "_coloured", True)
+    painted = brief(found, SCREEN, width)
+    shown = re.sub(r"\x1b\[\d*m", "", painted)
+    assert "\x1b" in painted
+    assert len(shown) <= width
+    whole = brief(found, Screen(io.StringIO()), 10_000)
+    assert (shown == whole) is (len(whole) <= width)
+    assert shown == whole or (shown.endswith("…") and whole.startswith(shown[:-1]))
+
+
+def test_in_a_terminal_it_tells_what_one_looks_for_first():
+    told = brief(event(served_model="qwen", backend="gpu-0", attempts=2), SCREEN, 200).split("  ")
+    assert told[1:] == [
+        *("berlin", "stream.end", "finished", "r-1", "ttft 600 ms", "128 tokens", "2.0 s", "qwen at gpu-0"),
+        *("2 attempts", "tenant acme"),
+    ]
+    # An id is copied for `headrace trace`: one of ours is whole in a window of 80 columns.
+    name = "0123456789abcdef" * 2
+    assert name in brief(event(request_id=name), SCREEN, 80)
+    failed = brief(event(outcome="failed", code="stream_broken", lost="silent"), SCREEN, 200)
+    assert "failed stream_broken" in failed
+    assert "lost: silent" in failed
+    shed = brief(event("stream.shed", code="saturated", left_out=12), SCREEN, 200).split("  ")
+    assert shed[2:] == ["stream.shed", "saturated", "r-1", "m", "tenant acme", "and 12 more before it"]
+    other = Event(id="e", kind="backend.down", site="berlin", source="control", at_ms=0, fields={"backend": "gpu-0"})
+    assert brief(other, SCREEN, 200).endswith("berlin  backend.down  backend=gpu-0")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +165,9 @@ def test_usage_is_a_table_with_its_sum():
 
 
 def test_lengths_of_time():
+    lengths = ("90s", "30m", "36h", "7d")
+    assert tuple(durations.told(since(text)) for text in lengths) == lengths
+    assert durations.told(since("24h")) == "1d"
     assert (since("90s"), since("7d")) == (timedelta(seconds=90), timedelta(days=7))
     for bad in ("", "7", "7w", "0h", "-1h"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected a length of time"):
