@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,8 @@ __all__ = ["main", "table"]
 
 _DEFAULT: Final = "http://127.0.0.1:7441"
 _CALL_MS: Final = 30_000
+#: Names are not cut further.
+_NAME: Final = 8
 _FIGURES: Final = ("streams", "prompt_tokens", "completion_tokens", "slot_s", "gpu_s")
 
 
@@ -51,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
         writer.writerows([_cells(row, found.by, plain=True) for row in found.rows])
     else:
         screen = Screen()
-        for line in table(found.rows, found.by, screen):
+        for line in table(found.rows, found.by, screen, shutil.get_terminal_size().columns if screen.live else 0):
             screen.line(line)
         moment = datetime.fromtimestamp(found.since_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         behind = f"; {found.behind} events are still to be counted" if found.behind else ""
@@ -83,8 +86,15 @@ async def _asked(options: argparse.Namespace) -> _Answer:
         raise SettingsError(f"{options.url}: what answers there is no observe: {error}") from None
 
 
-def table(rows: Sequence[Row], by: Sequence[str], screen: Screen) -> list[str]:
-    """Return the rows as lines for a terminal, and their sum."""
+def table(rows: Sequence[Row], by: Sequence[str], screen: Screen, width: int = 0) -> list[str]:
+    """Return the rows as lines for a terminal, and their sum.
+
+    Args:
+        rows: what was used.
+        by: what it is told by.
+        screen: paints.
+        width: columns: the longest names are cut where there are too few; 0 = there are enough.
+    """
     heads = [*(name.upper() for name in by), "STREAMS", "PROMPT", "COMPLETION", "SLOT-S", "GPU-S"]
     if not rows:
         return ["  nothing was used"]
@@ -98,17 +108,25 @@ def table(rows: Sequence[Row], by: Sequence[str], screen: Screen) -> list[str]:
     cells = [_cells(row, by) for row in (*rows, total)]
     cells[-1][0] = "all"
     wide = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
+    over = sum(wide) + 2 * len(wide) - width if width else 0
+    while over > 0 and max(wide[: len(by)]) > _NAME:
+        wide[wide.index(max(wide[: len(by)]))] -= 1
+        over -= 1
 
     def joined(line: Sequence[str]) -> str:
         return (
             "  "
             + "  ".join(
-                f"{cell:{width}}" if column < len(by) else f"{cell:>{width}}"
-                for column, (cell, width) in enumerate(zip(line, wide, strict=True))
+                f"{_cut(cell, room):{room}}" if column < len(by) else f"{cell:>{room}}"
+                for column, (cell, room) in enumerate(zip(line, wide, strict=True))
             ).rstrip()
         )
 
     return [screen.dim(joined(heads)), *(joined(line) for line in cells[:-1]), screen.bold(joined(cells[-1]))]
+
+
+def _cut(name: str, room: int) -> str:
+    return name if len(name) <= room else name[: room - 1] + "…"
 
 
 def _cells(row: Row, by: Sequence[str], *, plain: bool = False) -> list[str]:

@@ -17,6 +17,8 @@ _PARTS: Final = (("estimate_error", "estimate error", "#c2410c"), ("stranded", "
                  ("kept", "kept for who waits longest", "#94a3b8"))  # fmt: skip
 #: Most of `kept` that the axis shows.
 _AXIS: Final = 0.16
+#: Between two lines, in hundredths.
+_TICK: Final = 2
 
 
 def results() -> dict[str, list[Case]]:
@@ -56,7 +58,8 @@ def page(found: dict[str, list[Case]]) -> str:
 def chart(found: dict[str, list[Case]]) -> str:
     """Return the chart as SVG: one bar for each case and way to choose, in the order best, first, worst."""
     labels = [f"{case.mix} x {case.gpus}" for case in found["best"]]
-    height = 56 + 54 * len(labels)
+    bottom = 48 + 54 * len(labels)
+    height = bottom + 34
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}"',
         'font-family="sans-serif" font-size="12">',
@@ -65,6 +68,11 @@ def chart(found: dict[str, list[Case]]) -> str:
     for number, (_, label, colour) in enumerate(_PARTS):
         out.append(f'<rect x="{150 + 170 * number}" y="12" width="12" height="12" fill="{colour}"/>')
         out.append(f'<text x="{168 + 170 * number}" y="22">{label}</text>')
+    for percent in range(0, round(_AXIS * 100) + 1, _TICK):
+        x = 184 + percent / 100 / _AXIS * 540
+        out.append(f'<line x1="{x:.1f}" y1="40" x2="{x:.1f}" y2="{bottom}" stroke="#e2e8f0"/>')
+        out.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle" fill="#475569">{percent} %</text>')
+    out.append(f'<text x="184" y="{bottom + 29}" fill="#475569" font-size="10">of the memory beneath the cap</text>')
     for row, label in enumerate(labels):
         top = 44 + 54 * row
         out.append(f'<text x="138" y="{top + 26}" text-anchor="end">{label}</text>')
@@ -78,10 +86,10 @@ def chart(found: dict[str, list[Case]]) -> str:
                 )
                 left += wide
     at = 184 + LIMITS["total"] / _AXIS * 540
+    out.append(f'<line x1="{at:.1f}" y1="36" x2="{at:.1f}" y2="{bottom}" stroke="#dc2626" stroke-dasharray="4 3"/>')
     out.append(
-        f'<line x1="{at:.1f}" y1="36" x2="{at:.1f}" y2="{height - 8}" stroke="#dc2626" stroke-dasharray="4 3"/>'
+        f'<text x="{at + 4:.1f}" y="{bottom + 29}" fill="#dc2626" font-size="10">the limit, without "kept"</text>'
     )
-    out.append(f'<text x="{at + 4:.1f}" y="{height - 8}" fill="#dc2626" font-size="10">10 %, without "kept"</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
 
 

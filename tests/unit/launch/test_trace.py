@@ -164,6 +164,23 @@ def test_usage_is_a_table_with_its_sum():
     assert table([], ["tenant"], SCREEN) == ["  nothing was used"]
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_usage_fits_the_window_and_only_long_names_are_cut(width):
+    row = Row(
+        tenant="acme", key="hk-0123456789abcdef0123456789abcdef", model="qwen3-235b-a22b-instruct-2507-fp8",
+        streams=12_345, prompt_tokens=98_765_432, completion_tokens=12_345_678, slot_s=123_456.7,
+    )  # fmt: skip
+    lines = table([row], ["tenant", "key", "model"], SCREEN, width)
+    assert max(map(len, lines)) <= width
+    assert all(figure in lines[1] for figure in ("acme ", "12,345", "98,765,432", "12,345,678", "123,456.7"))
+    assert "…" in lines[1]
+    assert "…" not in table([row], ["tenant", "model"], SCREEN, 120)[1]
+    whole = table([row], ["tenant", "key", "model"], SCREEN)
+    assert "…" not in whole[1]
+    # No window is so narrow that nothing is left of a name.
+    assert "hk-0123…" in table([row], ["tenant", "key", "model"], SCREEN, 40)[1]
+
+
 def test_lengths_of_time():
     lengths = ("90s", "30m", "36h", "7d")
     assert tuple(durations.told(since(text)) for text in lengths) == lengths
