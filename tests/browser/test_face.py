@@ -208,3 +208,25 @@ def test_lines_that_scroll_under_it_are_not_seen_beside_it(watched: tuple[Open, 
     below = page.screenshot(clip={"x": x, "y": face["bottom"] + 40, "width": 60, "height": 200})
     assert contrast(below) > 100, "lines are there, further down"
     assert contrast(beside) < 12
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=str)
+def test_a_refusal_is_read_whole_and_tried_again(watched: tuple[Open, Watch], size: tuple[int, int]) -> None:
+    open_page, watch = watched
+    page = open_page(size)
+    said = "Every seat is taken by other viewers of this tenant; come back in 30 s."
+    refusal = {"error": {"message": said, "type": "rate_limit", "code": "at_capacity", "param": None}}
+    page.route("**/whep*", lambda route: route.fulfill(status=429, json=refusal, headers={"retry-after": "30"}))
+    watch.expected.append("429")
+    ChatPage(page, watch).open()
+    expect(page.locator("#face")).to_have_attribute("data-state", "failed")
+    expect(page.locator("#face .status")).to_contain_text(said)
+    # Nothing to mute, and the way out does not lie over the words.
+    expect(page.get_by_role("button", name="Mute", exact=True)).to_be_hidden()
+    status, away = (page.locator(name).bounding_box() for name in ("#face .status", "#face .controls"))
+    assert status is not None
+    assert away is not None
+    assert status["x"] + status["width"] <= away["x"]
+    page.unroute("**/whep*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#face")).to_have_attribute("data-state", "live")
