@@ -1,9 +1,9 @@
-"""What a viewer's network takes, made of its receiver's estimates (REMB).
+"""What a viewer's network takes, made of what its receiver reports: estimates (REMB), and losses.
 
 An estimate is of what has come: it begins low, climbs by some percent a second, and is never much more than half as
 much again as what comes (libwebrtc's AimdRateControl). A face that is still sends little, so a small one says nothing
-of the network; followed, it would have the next sentence begin blurred. What says something is one that falls below
-what is being sent: its receiver has seen packets queue. From then on estimates are followed, up to what is wanted.
+of the network; followed, it would have the next sentence begin blurred. What says something is one below what is
+being sent that falls, or climbs no more: its receiver sees packets queue. Then less is sent, until it climbs again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,16 @@ _CHANGE: Final = 0.1
 _PAUSE_S: Final = 0.5
 #: What was sent is looked at over so long, as receivers do.
 _WINDOW_S: Final = 1.0
+#: An estimate that may climb does so within this.
+_HOLD_S: Final = 1.5
+#: What is left of what was sent where one climbs no more; what libwebrtc makes of an overused link.
+_BACK_OFF: Final = 0.85
+#: Losses above it count against the rate, by half (draft-ietf-rmcat-gcc-02 §6).
+_LOSSES: Final = 0.1
+#: After so long without trouble more is tried, by as much a time: 8 % a second.
+_CALM_S: Final = 4.0
+_STEP: Final = 1.101
+_STEP_S: Final = 1.25
 
 
 class Bandwidth:
@@ -32,14 +42,17 @@ class Bandwidth:
         now: seconds on the caller's clock.
     """
 
-    __slots__ = ("_began", "_bytes", "_changed", "_estimate_bps", "_fell", "_sent", "_wanted_bps", "target_bps")
+    __slots__ = (
+        "_began", "_bytes", "_changed", "_estimate_bps", "_fell", "_rose", "_sent", "_trouble", "_wanted_bps",
+        "target_bps",
+    )  # fmt: skip
 
     def __init__(self, wanted_bps: int, now: float) -> None:
         self._wanted_bps = wanted_bps
         #: What pictures may take.
         self.target_bps = wanted_bps
-        self._began = now
-        self._changed = float("-inf")
+        self._began = self._rose = now
+        self._changed = self._trouble = float("-inf")
         self._estimate_bps = 0
         #: An estimate fell, and has not been thought about.
         self._fell = False
@@ -54,24 +67,52 @@ class Bandwidth:
 
     def told(self, estimate_bps: int, now: float) -> bool:
         """Take an estimate; returns whether `target_bps` is another one now."""
-        if now - self._began < _SETTLED_S:
-            return False
-        self._fell |= estimate_bps < self._estimate_bps
+        if estimate_bps > self._estimate_bps or now - self._began < _SETTLED_S:
+            self._rose = now
+        elif estimate_bps < self._estimate_bps:
+            self._fell = True
         self._estimate_bps = estimate_bps
-        if now - self._changed < _PAUSE_S:
+        if now - self._began < _SETTLED_S or now - self._changed < _PAUSE_S:
             return False
         fell, self._fell = self._fell, False
-        self._forget(now)
-        # Where less is sent than it allows, the network is not what is in the way.
-        overused = fell and estimate_bps < 8 * self._bytes / _WINDOW_S
-        climbs = self.target_bps < min(estimate_bps, self._wanted_bps)
-        target_bps = min(max(estimate_bps, FLOOR_BPS), self._wanted_bps)
-        small = abs(target_bps - self.target_bps) <= _CHANGE * self.target_bps and target_bps != self._wanted_bps
-        if small or not (overused or climbs):
+        sent_bps = self._sent_bps(now)
+        if estimate_bps < sent_bps:
+            if fell:
+                return self._less(estimate_bps, now)
+            if now - self._rose > _HOLD_S:
+                self._rose = now
+                return self._less(max(estimate_bps, int(sent_bps * _BACK_OFF)), now)
+        return self._more(now)
+
+    def lost(self, share: float, now: float) -> bool:
+        """Take the share of packets that did not come, 0 to 1; returns as `told`."""
+        if share <= _LOSSES or now - self._began < _SETTLED_S or now - self._changed < _PAUSE_S:
             return False
+        return self._less(int(self._sent_bps(now) * (1 - share / 2)), now)
+
+    def _less(self, bps: int, now: float) -> bool:
+        self._trouble = now
+        return self._set(min(bps, self.target_bps), now)
+
+    def _more(self, now: float) -> bool:
+        if self._estimate_bps > self.target_bps:
+            return self._set(self._estimate_bps, now)
+        if now - self._trouble > _CALM_S and now - self._changed > _STEP_S:
+            return self._set(int(self.target_bps * _STEP), now)
+        return False
+
+    def _set(self, bps: int, now: float) -> bool:
+        target_bps = min(max(bps, FLOOR_BPS), self._wanted_bps)
+        change = abs(target_bps - self.target_bps)
+        if not change or (change <= _CHANGE * self.target_bps and target_bps != self._wanted_bps):
+            return False
+        self.target_bps = target_bps
         self._changed = now
-        before, self.target_bps = self.target_bps, target_bps
-        return target_bps != before
+        return True
+
+    def _sent_bps(self, now: float) -> float:
+        self._forget(now)
+        return 8 * self._bytes / _WINDOW_S
 
     def _forget(self, now: float) -> None:
         while self._sent and now - self._sent[0][0] > _WINDOW_S:

@@ -175,6 +175,11 @@ class Session:
         if viewer.bandwidth.told(bits_per_s, monotonic()) and viewer is self.controller:
             self._steer()
 
+    def lost(self, viewer: Viewer, share: float) -> None:
+        """A viewer's receiver says what share of the packets does not come."""
+        if viewer.bandwidth.lost(share, monotonic()) and viewer is self.controller:
+            self._steer()
+
     def keyframe(self, codec: int) -> None:
         """Ask for a keyframe; requests that follow each other closely become one."""
         if self.over or codec in self._later:

@@ -2,6 +2,7 @@
 
 - A sender that passes packets through loses requests for a keyframe: its flag is read only where it encodes.
 - What the receiver's network takes (REMB) is put into the sender's own encoder, which nobody uses here.
+- What it says of packets that were lost is counted, and told to nobody.
 - Nothing tells when the other side was last heard.
 - Sender reports have the moment of sending as the time of what was sent, each stream its own.
 - Each sender is a media stream of its own, and browsers keep lips and voice together only within one.
@@ -13,7 +14,14 @@ from collections.abc import Callable
 
 import aioice
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCRtpTransceiver
-from aiortc.rtp import RTCP_PSFB_APP, AnyRtcpPacket, RtcpPsfbPacket, unpack_remb_fci
+from aiortc.rtp import (
+    RTCP_PSFB_APP,
+    AnyRtcpPacket,
+    RtcpPsfbPacket,
+    RtcpRrPacket,
+    RtcpSrPacket,
+    unpack_remb_fci,
+)
 
 __all__ = [
     "forget",
@@ -21,6 +29,7 @@ __all__ = [
     "in_one_stream",
     "on_heard",
     "on_keyframe_request",
+    "on_loss",
     "on_remb",
     "say_time",
     "sending_codec",
@@ -45,6 +54,20 @@ def on_remb(sender: RTCRtpSender, told: Callable[[int], None]) -> None:
             if sender._ssrc in ssrcs:  # noqa: SLF001
                 told(bits_per_s)
             return
+        await handle(packet)
+
+    sender._handle_rtcp_packet = handled  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def on_loss(sender: RTCRtpSender, told: Callable[[float], None]) -> None:
+    """Call `told` with the share of packets that were lost since the receiver's last report, 0 to 1."""
+    handle = sender._handle_rtcp_packet  # noqa: SLF001
+
+    async def handled(packet: AnyRtcpPacket) -> None:
+        if isinstance(packet, RtcpRrPacket | RtcpSrPacket):
+            for report in packet.reports:
+                if report.ssrc == sender._ssrc:  # noqa: SLF001
+                    told(report.fraction_lost / 256)
         await handle(packet)
 
     sender._handle_rtcp_packet = handled  # type: ignore[method-assign]  # noqa: SLF001

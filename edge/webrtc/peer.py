@@ -217,6 +217,7 @@ class Peer:
         if track.kind == "video":
             hooks.on_keyframe_request(sender, self.viewer.keyframe)
             hooks.on_remb(sender, lambda bits_per_s: self.viewer.session.estimated(self.viewer, bits_per_s))
+            hooks.on_loss(sender, lambda share: self.viewer.session.lost(self.viewer, share))
 
     def _news(self) -> None:
         self._video.wake()

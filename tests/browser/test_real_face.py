@@ -5,15 +5,12 @@ from __future__ import annotations
 import statistics
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from tests.support.browser import ChatPage
 from tests.support.face import fits_of, record, show
-from tests.support.inference import inference
-from tests.support.processes import launch
-from tests.support.rig import rig
+from tests.support.realface import FaceSite, real_face
 from tests.support.sound import pcm, speech
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
@@ -23,22 +20,10 @@ MOUTH = (slice(146, 158), slice(124, 132))
 MINE = '[[avatars]]\nid = "anna"\nwidth = 256\nheight = 256\nbitrate_bps = 300000\n[speech]\nespeak = false\n'
 
 
-@dataclass
-class FaceSite:
-    edge_url: str
-
-
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaceSite]:
-    folder = tmp_path_factory.mktemp("real-face")
-    (folder / "mine.toml").write_text(MINE)
-    with inference(folder) as mouths:
-        server = str(mouths.ready["url"]).removeprefix("grpc://")
-        line = ["--config", "mine.toml", "--port", "0", "--ops-port", "0", "--inference", server]
-        with launch("compositor", *line, folder=folder, name="compositor") as running:
-            edge = {"avatars.compositor_url": str(running.ready()["url"]), "avatars.resume_ms": 1_000}
-            with rig(folder, {"alpha": {}}, edge=edge) as found:
-                yield FaceSite(found.url)
+    with real_face(tmp_path_factory.mktemp("real-face"), MINE) as found:
+        yield found
 
 
 def test_lips_follow_the_voice_and_rest_in_silence(chat: ChatPage, gateway: FaceSite):

@@ -24,7 +24,6 @@ from edge.webrtc.ice import bind_to
 from simulator.compositor.script import Script
 from simulator.compositor.server import CompositorSimulator, serving
 from tests.support.inprocess import RunningEdge, running_edge, until
-from tests.support.narrow import NarrowLink
 
 __all__ = ["AVATAR", "OFFER", "Site", "Watcher", "avatar_site", "site_before"]
 
@@ -128,24 +127,13 @@ class Site:
         self.watchers.append(watcher)
         return watcher, pc.localDescription.sdp
 
-    async def watch(
-        self,
-        path: str = f"/v1/avatars/{AVATAR}/whep",
-        *,
-        wait: bool = True,
-        link: NarrowLink | None = None,
-        **kinds: Any,
-    ) -> Watcher:
-        """Become a viewer, through a link if there is one; returns once connected."""
+    async def watch(self, path: str = f"/v1/avatars/{AVATAR}/whep", *, wait: bool = True, **kinds: Any) -> Watcher:
+        """Become a viewer; returns once connected."""
         watcher, offer = await self.offer(**kinds)
-        if link is not None:
-            # Or the edge would find the way past it.
-            offer = "".join(line for line in offer.splitlines(keepends=True) if not line.startswith("a=candidate:"))
         answer = await self.http.post(path, content=offer, headers=OFFER)
         assert answer.status_code == 201, answer.text
         watcher.answer = answer
-        text = answer.text if link is None else link.answer(answer.text)
-        await watcher.pc.setRemoteDescription(RTCSessionDescription(sdp=text, type="answer"))
+        await watcher.pc.setRemoteDescription(RTCSessionDescription(sdp=answer.text, type="answer"))
         if wait:
             await until(lambda: watcher.pc.connectionState == "connected", "the viewer is connected")
         if watcher.channel is not None and wait:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Final, Self
 
-__all__ = ["NarrowLink"]
+__all__ = ["NarrowLink", "narrow_link"]
 
 #: What a home router holds at its bottleneck.
 _QUEUE_S: Final = 0.5
@@ -18,14 +20,18 @@ Address = tuple[str, int]
 
 
 class NarrowLink:
-    """An async context manager. Hand the viewer `answer(…)`, and the edge an offer without candidates.
+    """An async context manager.
+
+    Hand the viewer `answer(…)`, and the edge an offer without candidates, or it would find the way past the link.
 
     Args:
         bits_per_s: towards the viewer; may be changed while it runs.
+        queue_s: what would wait longer is lost.
     """
 
-    def __init__(self, bits_per_s: float) -> None:
+    def __init__(self, bits_per_s: float, *, queue_s: float = _QUEUE_S) -> None:
         self.bits_per_s = bits_per_s
+        self._queue_s = queue_s
         self.dropped = 0
         #: When each datagram went out to the viewer, and its size.
         self.passed: list[tuple[float, int]] = []
@@ -73,7 +79,7 @@ class NarrowLink:
             self._towards_edge.sendto(data, self._edge)
 
     def _from_edge(self, data: bytes, _: Address) -> None:
-        if self.queue_s > _QUEUE_S:
+        if self.queue_s > self._queue_s:
             self.dropped += 1
             return
         now = monotonic()
@@ -84,6 +90,23 @@ class NarrowLink:
         if self._towards_viewer is not None and self._viewer is not None and not self._towards_viewer.is_closing():
             self.passed.append((monotonic(), len(data)))
             self._towards_viewer.sendto(data, self._viewer)
+
+
+@contextlib.contextmanager
+def narrow_link(bits_per_s: float, *, queue_s: float = _QUEUE_S) -> Iterator[NarrowLink]:
+    """Run a link in a thread of its own, for tests that have no event loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="narrow link")
+    thread.start()
+    link = NarrowLink(bits_per_s, queue_s=queue_s)
+    try:
+        asyncio.run_coroutine_threadsafe(link.__aenter__(), loop).result(10)
+        yield link
+        asyncio.run_coroutine_threadsafe(link.__aexit__(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 class _Side(asyncio.DatagramProtocol):

@@ -66,6 +66,29 @@ def test_first_estimates_and_hasty_ones_wait():
     assert bandwidth.target_bps == 410_000
 
 
+def test_an_estimate_that_climbs_no_more_below_what_is_sent_is_trouble():
+    link = Link()
+    assert link.told(780_000, 210_000, 220_000, 220_000) == []
+    # 1.5 s without a climb: less than what is sent, though the estimate itself says little.
+    assert link.told(780_000, 220_000, 220_000) == [663_000]
+    assert link.told(600_000, 220_000, 220_000) == [510_000]
+    # It climbs again, far below: after a while more is tried, step by step.
+    calm = link.told(500_000, *range(221_000, 241_000, 1_000))
+    assert calm[0] == int(510_000 * 1.101)
+    assert calm[-1] == WANTED
+    assert len(calm) == 5
+
+
+def test_losses_count_by_half():
+    link = Link()
+    link.told(780_000, 900_000)
+    assert not link.bandwidth.lost(0.1, link.now), "a tenth is what the air takes"
+    assert link.bandwidth.lost(0.5, link.now + 0.1)
+    assert link.bandwidth.target_bps == 585_000
+    assert not link.bandwidth.lost(0.9, link.now + 0.2), "that was sent before"
+    assert not Link().bandwidth.lost(0.5, 2.9), "it has just begun"
+
+
 def test_what_was_sent_is_forgotten_after_a_second():
     bandwidth = Bandwidth(WANTED, 0.0)
     bandwidth.told(700_000, 9.0)

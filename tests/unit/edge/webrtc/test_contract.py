@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import struct
 from fractions import Fraction
@@ -19,6 +20,8 @@ from aiortc.rtp import (
     RTCP_PSFB_PLI,
     RtcpPacket,
     RtcpPsfbPacket,
+    RtcpReceiverInfo,
+    RtcpRrPacket,
     RtcpSrPacket,
     pack_remb_fci,
 )
@@ -91,6 +94,22 @@ async def test_requests_for_keyframes_and_bandwidth_reach_us():
     await sender._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=foreign))
     await sender._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=b"junk"))
     assert told == [pytest.approx(600_000, rel=0.01)]
+    await pc.close()
+
+
+async def test_losses_that_a_receiver_reports_are_heard():
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    sender = pc.addTrack(Passing("video", lambda: None))
+    told: list[float] = []
+    hooks.on_remb(sender, lambda _: None)
+    hooks.on_loss(sender, told.append)
+    report = RtcpReceiverInfo(
+        ssrc=sender._ssrc, fraction_lost=64, packets_lost=9, highest_sequence=1, jitter=0, lsr=0, dlsr=0
+    )
+    other = dataclasses.replace(report, ssrc=sender._ssrc ^ 1)
+    await sender._handle_rtcp_packet(RtcpRrPacket(ssrc=1, reports=[other, report]))
+    assert told == [0.25]
+    assert [one.packetsLost for one in (await sender.getStats()).values() if one.type == "remote-inbound-rtp"] == [9]
     await pc.close()
 
 
