@@ -158,6 +158,8 @@ class Gallery:
 
     def leave(self, viewer: Viewer, *, for_good: bool = False) -> None:
         """A viewer is gone; `for_good`: it said so, and its session waits for nobody."""
+        if for_good and viewer.transport == "webrtc" and not viewer.connected:
+            self._metrics.counter(catalog.AVATAR_REAPED, "unconnected").value += 1
         viewer.close()
         self._viewers.pop(viewer.id, None)
         if for_good and not viewer.session.viewers:

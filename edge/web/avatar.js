@@ -85,8 +85,7 @@ export class Avatar {
 
   close() {
     this.#wanted = false;
-    const location = this.#location;
-    if (location) this.#client.request(location, { method: "DELETE", keepalive: true }).catch(() => {});
+    this.#leave();
     this.#drop();
     this.#resume = "";
     this.#become("off");
@@ -163,6 +162,8 @@ export class Avatar {
       await this.#connectPeer();
     } catch (error) {
       if (!(error instanceof NoWay)) throw error;
+      // Or the gateway would keep a face ready for nobody.
+      this.#leave();
       this.#dropPeer();
       await this.#connectSocket();
     }
@@ -249,6 +250,11 @@ export class Avatar {
     socket?.close();
     for (const inbox of this.#chats.values()) inbox.fail(lost());
     this.#chats.clear();
+  }
+
+  /** Tell the gateway that we are gone. */
+  #leave() {
+    if (this.#location) this.#client.request(this.#location, { method: "DELETE", keepalive: true }).catch(() => {});
   }
 
   #dropPeer() {

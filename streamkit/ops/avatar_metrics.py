@@ -31,7 +31,7 @@ AVATAR_KEYFRAMES: Final = Metric(
 AVATAR_REAPED: Final = Metric(
     "headrace_avatar_reaped",
     "counter",
-    "Viewers that were given up: silent, or unconnected (never reached).",
+    "Viewers that were given up: silent, or unconnected (never reached, or gone before).",
     ("why",),
 )
 AVATAR_SETUP: Final = Metric(

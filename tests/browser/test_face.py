@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import av
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.support.browser import DESKTOP, PHONE, ChatPage, Open, Watch
 from tests.support.face import fits_of, record, show
-from tests.support.processes import running
-from tests.support.rig import rig
+from tests.support.processes import running, until
+from tests.support.rig import Rig, rig
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 #: Rows and columns inside the simulator's mouth.
@@ -43,6 +43,7 @@ STATS = """async () => {
 @dataclass
 class FaceSite:
     edge_url: str
+    edge: Rig
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaceSite]:
             edge={"avatars.compositor_url": compositor.ready()["url"], "avatars.resume_ms": 1_000},
         ) as found,
     ):
-        yield FaceSite(found.url)
+        yield FaceSite(found.url, found)
 
 
 @pytest.fixture
@@ -135,6 +136,32 @@ def test_without_webrtc_it_comes_over_a_websocket(watched: tuple[Open, Watch]):
     expect(page.locator("#face .caption")).to_have_text("")
     page.get_by_role("button", name="Close the face").click()
     expect(page.locator("#face")).to_be_hidden()
+
+
+def test_where_no_way_is_found_nothing_is_kept_at_the_gateway(watched: tuple[Open, Watch], gateway: FaceSite):
+    open_page, watch = watched
+    watch.expected.append("ICE")
+    page = open_page(DESKTOP)
+
+    def hidden(route: Route) -> None:
+        """Answer an offer without saying where; let the rest pass."""
+        if route.request.method != "POST":
+            route.continue_()
+            return
+        answer = route.fetch()
+        lines = answer.text().splitlines(keepends=True)
+        route.fulfill(response=answer, body="".join(line for line in lines if not line.startswith("a=candidate:")))
+
+    page.route("**/whep*", hidden)
+    with page.expect_response(lambda response: response.request.method == "DELETE", timeout=20_000) as left:
+        page.goto("/")
+    assert left.value.status == 200
+    expect(page.locator("#face .status")).to_have_text("Live over WebSocket")
+    until(
+        lambda: gateway.edge.metric("headrace_avatar_viewers", transport="webrtc") == 0,
+        what="only the socket is left",
+    )
+    assert gateway.edge.metric("headrace_avatar_reaped_total", why="unconnected") == 1
 
 
 def contrast(png: bytes) -> int:
