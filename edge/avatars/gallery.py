@@ -11,6 +11,8 @@ from typing import Final
 
 from edge.avatars.backlog import Fate
 from edge.avatars.link import CompositorLink
+from edge.avatars.place import Place, Places
+from edge.avatars.posted import posted
 from edge.avatars.seats import Seats
 from edge.avatars.session import Session
 from edge.avatars.settings import AvatarSettings
@@ -53,8 +55,8 @@ class Gallery:
         self._units = {fate: metrics.counter(catalog.AVATAR_UNITS, fate) for fate in _FATES}
         self._sessions: dict[str, Session] = {}
         self._viewers: dict[str, Viewer] = {}
-        #: Sessions by the viewers that they ever had, for those who come back.
-        self._known: dict[str, Session] = {}
+        #: For those who come back.
+        self._places = Places(settings.resume_ms / 1000)
         self._opening = 0
         #: Viewers' places.
         self.seats = Seats(settings)
@@ -118,15 +120,16 @@ class Gallery:
         """
         return self._found(self._ids.owner(session_id, "ha"), self._sessions.get(session_id), tenant)
 
-    def returning(self, viewer_id: str, owner: Owner) -> tuple[Session, Viewer | None] | Instance:
-        """Return the session of a viewer that comes back, and what is still here of it; or who has it.
+    def returning(self, viewer_id: str, owner: Owner) -> Place | Instance:
+        """Return the place of a viewer that comes back; or the instance that has it.
 
         Raises:
             HeadraceError: as `find`; another key of the same tenant is another owner.
         """
-        session = self._known.get(viewer_id)
+        place = self._places.of(viewer_id)
+        session = place.session if place is not None else None
         found = self._found(self._ids.owner(viewer_id, "hv"), session, owner.tenant)
-        return found if isinstance(found, Instance) else (found, self._viewers.get(viewer_id))
+        return found if isinstance(found, Instance) or place is None else place
 
     def viewer(self, viewer_id: str, tenant: str) -> Viewer | Instance:
         """Return a viewer of a tenant's; or the instance that has it.
@@ -146,14 +149,35 @@ class Gallery:
             )
         return viewer
 
-    def enter(self, session: Session, tenant: str, codec: int | None, *, audio: bool, first: bool = False) -> Viewer:
-        """Add a viewer to a session. `leave` it."""
+    def enter(
+        self,
+        session: Session,
+        tenant: str,
+        codec: int | None,
+        *,
+        audio: bool,
+        place: Place | None = None,
+        after: int | None = None,
+    ) -> Viewer:
+        """Add a viewer to a session. `leave` it.
+
+        Args:
+            session: what it watches; as are `tenant`, `codec` and `audio`, see `Viewer`.
+            place: that it takes; who has it leaves. None = a new one.
+            after: the last message of that place that it has; None = it does not say.
+        """
         if session.over:
             raise session.error or HeadraceError(Code.GONE, "The avatar session has ended.")
         viewer = Viewer(self._ids.new("hv"), session, tenant, codec, audio=audio, units=self.settings.queue_units)
+        old = place.viewer if place is not None else None
+        if place is not None:
+            viewer.has = place.arrived() if after is None else after
+        # Who comes back rules, unless the one whose place it takes does not.
+        session.attach(viewer, first=place is not None and (old is None or session.controller is old))
         self._viewers[viewer.id] = self._watched(viewer)
-        self._known[viewer.id] = session
-        session.attach(viewer, first=first)
+        self._places.sit(viewer, place)
+        if old is not None:
+            self.leave(old)
         return viewer
 
     def leave(self, viewer: Viewer, *, for_good: bool = False) -> None:
@@ -161,9 +185,8 @@ class Gallery:
         if for_good and viewer.transport == "webrtc" and not viewer.connected:
             self._metrics.counter(catalog.AVATAR_REAPED, "unconnected").value += 1
         viewer.close()
-        self._viewers.pop(viewer.id, None)
-        if for_good and not viewer.session.viewers:
-            viewer.session.end()
+        if for_good:
+            self.forget(viewer.id)
 
     def play(self, session: Session, sound: Coroutine[None, None, None], size: int, account: Account) -> None:
         """Give a session posted sound in its own time.
@@ -177,31 +200,16 @@ class Gallery:
         Raises:
             HeadraceError: SATURATED; another one is under way. OUT_OF_MEMORY.
         """
-        if session.playing:
-            sound.close()
-            text = "Another sound is being given to this session; post this one when it is done, or interrupt first."
-            raise HeadraceError(Code.SATURATED, text)
-        if not account.reserve(size):
-            sound.close()
-            raise HeadraceError(Code.OUT_OF_MEMORY, "The gateway's memory budget is used up. Try again shortly.")
-        session.playing = True
-
-        async def given() -> None:
-            try:
-                await sound
-            except HeadraceError:
-                _LOG.debug("a posted sound outlived its session")
-            finally:
-                session.playing = False
-                account.release(size)
-
-        self._run(given(), "posted sound")
+        self._run(posted(session, sound, size, account), "posted sound")
 
     def forget(self, viewer_id: str) -> None:
         """A viewer that has left will not come back: its session waits for nobody if it was the last."""
-        session = self._known.get(viewer_id)
-        if session is not None and not session.viewers:
-            session.end()
+        place = self._places.of(viewer_id)
+        if place is None or place.viewer is not None:
+            return
+        self._places.drop([place])
+        if not place.session.viewers:
+            place.session.end()
 
     # The edge's life
 
@@ -242,7 +250,7 @@ class Gallery:
         finally:
             await session.ended()
             self._sessions.pop(session.id, None)
-            self._known = {name: known for name, known in self._known.items() if known is not session}
+            self._places.drop(session.places)
 
     def _left(self, session: Session) -> None:
         """Nobody watches a session: end it if that stays so for the whole window."""
@@ -259,6 +267,7 @@ class Gallery:
         while True:
             await asyncio.sleep(_LOOK_S)
             now = monotonic()
+            self._places.tidy()
             for session in list(self._sessions.values()):
                 session.breathe()
             for viewer in list(self._viewers.values()):
@@ -274,7 +283,11 @@ class Gallery:
         self.leave(viewer)
 
     def _watched(self, viewer: Viewer) -> Viewer:
-        viewer.on_left = lambda: self._viewers.pop(viewer.id, None)
+        def left() -> None:
+            self._viewers.pop(viewer.id, None)
+            viewer.place.leave(viewer)
+
+        viewer.on_left = left
         return viewer
 
     def _run(self, what: Coroutine[None, None, None], name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from edge.avatars.backlog import Fate
 from edge.avatars.call import Call
+from edge.avatars.place import Place, passed
 from edge.avatars.speech import Speech
 from edge.avatars.tick import Tick
 from edge.avatars.viewer import Viewer
@@ -70,6 +71,8 @@ class Session:
         self.speech = Speech(call.send, self._announce, speech_bytes)
         #: In the order in which they came; the first one's bandwidth rules.
         self.viewers: list[Viewer] = []
+        #: Theirs, and of those who left and may come back.
+        self.places: list[Place] = []
         self.began_at = monotonic()
         #: When the last viewer left.
         self.empty_since = self.began_at
@@ -148,6 +151,7 @@ class Session:
         held = list(self._held)
         self._held.clear()
         for tick in held:
+            passed(self.places, tick.unit, self.epoch)
             viewer.put(tick, sound=tick.unit.speaking)
         if viewer.backlog.waits and self.units and viewer.codec is not None:
             self.keyframe(viewer.codec)
@@ -163,12 +167,14 @@ class Session:
         if self._held and monotonic() - self._went_at > _BREATH_S:
             self._went_at = monotonic()
             self._count("stale")
-            self.call.ack(self._held.popleft().unit.seq)
+            tick = self._held.popleft()
+            self.call.ack(tick.unit.seq)
+            passed(self.places, tick.unit, self.epoch)
 
     def tell(self, message: dict[str, object]) -> None:
-        """Tell all viewers."""
-        for viewer in list(self.viewers):
-            viewer.tell(message)
+        """Tell all viewers, and those who come back."""
+        for place in list(self.places):
+            place.tell(message)
 
     def estimated(self, viewer: Viewer, bits_per_s: int) -> None:
         """A viewer's receiver says what comes through to it; the first one's is what the compositor is told."""
@@ -243,6 +249,7 @@ class Session:
         if not live:
             self._held.append(tick)
             return
+        passed(self.places, tick.unit, self.epoch)
         for viewer in live:
             viewer.put(tick)
 

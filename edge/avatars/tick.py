@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from streamkit.wire.pb import compositor_pb2 as pb
 
-__all__ = ["CODECS", "Tick", "name_of"]
+__all__ = ["CODECS", "Tick", "name_of", "playback"]
 
 #: As settings and answers call them.
 CODECS = {"h264": pb.H264, "vp8": pb.VP8, "vp9": pb.VP9, "mjpeg": pb.MJPEG}
+_KINDS: Final = {pb.Mark.STARTED: "started", pb.Mark.FINISHED: "finished", pb.Mark.FAILED: "failed"}
 
 
 def name_of(codec: int) -> str:
@@ -35,3 +38,16 @@ class Tick:
     def video(self, codec: int) -> pb.Video | None:
         """Return its picture in a codec."""
         return self._videos.get(codec)
+
+
+def playback(mark: pb.Mark, unheard_ms: int) -> dict[str, object]:
+    """Return what a viewer is told of a mark."""
+    kind = _KINDS.get(mark.kind, "failed")
+    message: dict[str, object] = {"type": f"playback.{kind}", "speech": mark.speech, "epoch": mark.epoch}
+    if kind != "started":
+        message["position_ms"] = max(0, mark.position_ms - unheard_ms)
+    if kind == "finished":
+        message["interrupted"] = mark.interrupted
+    if kind == "failed":
+        message["message"] = mark.message
+    return message

@@ -16,12 +16,12 @@ from streamkit.wire.errors import HeadraceError
 from streamkit.wire.pb import compositor_pb2 as pb
 
 if TYPE_CHECKING:
+    from edge.avatars.place import Place
     from edge.avatars.session import Session
 
 __all__ = ["Viewer"]
 
 _SAMPLES: Final = 256
-_KINDS: Final = {pb.Mark.STARTED: "started", pb.Mark.FINISHED: "finished", pb.Mark.FAILED: "failed"}
 
 
 class Viewer:
@@ -52,6 +52,12 @@ class Viewer:
         self.heard_at = self.began_at
         #: Media can reach it.
         self.connected = False
+        #: Set when it enters: what it is told of speech goes through there.
+        self.place: Place
+        #: The last message of the place that it has.
+        self.has = 0
+        #: Messages reach it.
+        self.welcomed = False
         #: It is closed, or being closed.
         self.gone = False
         #: Something waits.
@@ -66,8 +72,6 @@ class Viewer:
         self.transport: Literal["webrtc", "websocket"] = "webrtc"
         #: The session was interrupted.
         self.on_interrupt: Callable[[], None] = _nothing
-        #: Units of speech that were on their way when it was interrupted, and never heard.
-        self._unheard = 0
         self._samples: deque[dict[str, int]] = deque(maxlen=_SAMPLES)
         self._sampling = False
 
@@ -85,6 +89,13 @@ class Viewer:
     def tell(self, message: dict[str, object]) -> None:
         """Send a message of ours."""
         self.on_tell(msgspec.json.encode(message))
+
+    def welcome(self) -> None:
+        """Messages reach it from now on; it is told what it has missed."""
+        if not self.welcomed:
+            self.welcomed = True
+            for message in self.place.since(self.has):
+                self.on_tell(message)
 
     def close(self, error: HeadraceError | None = None) -> None:
         """End it."""
@@ -133,8 +144,6 @@ class Viewer:
     def _fate(self, tick: Tick, fate: Fate) -> None:
         unit = tick.unit
         self.session.went(tick, fate)
-        if self.gone:
-            return
         if fate == "sent":
             self.bandwidth.sent(_size(unit, self.codec), monotonic())
         if fate == "sent" and self._sampling:
@@ -152,36 +161,15 @@ class Viewer:
                 }
             )
         if fate == "epoch" and unit.speaking:
-            self._unheard += 1
-        for mark in unit.marks:
-            # What was dropped before it was heard has not begun.
-            if fate != "epoch" or mark.kind != pb.Mark.STARTED:
-                self.tell(_playback(mark, self._unheard_ms(mark)))
-
-    def _unheard_ms(self, mark: pb.Mark) -> int:
-        """Return how much of what the compositor counts as spoken never went out to this viewer."""
-        if not mark.interrupted:
-            return 0
-        units, self._unheard = self._unheard, 0
-        return units * 1000 // max(1, self.session.opened.fps)
+            self.place.unheard()
+        # Of one that was closed, too: whoever takes its place is told.
+        self.place.marks(unit, dropped=fate == "epoch")
 
 
 def _size(unit: pb.Unit, codec: int | None) -> int:
     """Return the bytes of a unit that go to viewers of a codec."""
     pictures = sum(len(video.data) for video in unit.video if video.codec == codec)
     return pictures + sum(len(audio.data) for audio in unit.audio)
-
-
-def _playback(mark: pb.Mark, unheard_ms: int) -> dict[str, object]:
-    kind = _KINDS.get(mark.kind, "failed")
-    message: dict[str, object] = {"type": f"playback.{kind}", "speech": mark.speech, "epoch": mark.epoch}
-    if kind != "started":
-        message["position_ms"] = max(0, mark.position_ms - unheard_ms)
-    if kind == "finished":
-        message["interrupted"] = mark.interrupted
-    if kind == "failed":
-        message["message"] = mark.message
-    return message
 
 
 def _nothing() -> None:

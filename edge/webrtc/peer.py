@@ -232,7 +232,9 @@ class Peer:
             self.viewer.close()
 
     def _opened(self, channel: RTCDataChannel) -> None:
-        if not self.channel.take(channel, self.viewer.heard):
+        if self.channel.take(channel, self.viewer.heard):
+            self.viewer.welcome()
+        else:
             channel.close()
 
     def _tracked(self, track: MediaStreamTrack) -> None:

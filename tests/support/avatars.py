@@ -91,6 +91,9 @@ class Watcher:
     async def close(self) -> None:
         """Leave, as a closed tab does."""
         await self.pc.close()
+        for task in self.tasks:
+            # A track of a peer that never got through is not ended by its close.
+            task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 

@@ -20,7 +20,8 @@ _AVATAR: Final = re.compile(
     r"/v1/avatars/(?P<avatar>[^/]{1,256})/(?P<what>whep|ws|sound)(?:/(?P<viewer>[^/]{1,256}))?"
 )
 _CALL: Final = re.compile(r"/v1/realtime/calls/(?P<viewer>[^/]{1,256})(?P<hangup>/hangup)?")
-_KNOWN: Final = ("session", "resume", "background", "voice", "token", "avatar", "model")
+_KNOWN: Final = ("session", "resume", "after", "background", "voice", "token", "avatar", "model")
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _NAME: Final = re.compile(r"[\x21-\x7e]{0,256}")
 
 
@@ -41,6 +42,8 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     #: Take the place of this viewer.
     resume: str = ""
+    #: The last message of its place that it has; None = it does not say.
+    after: int | None = None
     background: str = ""
     voice: str = ""
 
@@ -79,7 +82,7 @@ def watch_of(avatar: str, query: bytes) -> Watch:
     for name, value in found.items():
         if name not in _KNOWN:
             shown = name[:40] if name.isprintable() else "?"
-            text = f"The parameter `{shown}` is not known here; there are session, resume, background and voice."
+            text = f"The parameter `{shown}` is not known here; there are session, resume, after, background and voice."
             raise HeadraceError(Code.INVALID_REQUEST, text, param=shown)
         if name != "token" and _NAME.fullmatch(value) is None:
             text = f"`{name}` must be at most 256 visible ASCII characters."
@@ -87,7 +90,12 @@ def watch_of(avatar: str, query: bytes) -> Watch:
     if found.get("session") and found.get("resume"):
         text = "Either join a `session`, or `resume` a viewer's place in one."
         raise HeadraceError(Code.INVALID_REQUEST, text, param="resume")
+    after = found.get("after", "")
+    if after and (_NUMBER.fullmatch(after) is None or not found.get("resume")):
+        text = "`after` goes with `resume`, and is the event_id of the last message that you have."
+        raise HeadraceError(Code.INVALID_REQUEST, text, param="after")
     return Watch(
+        after=int(after) if after else None,
         avatar=avatar or found.get("avatar", "") or found.get("model", ""),
         session=found.get("session", ""),
         resume=found.get("resume", ""),

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Final
 
 from edge.avatars.gallery import Gallery
+from edge.avatars.place import Place
 from edge.avatars.session import Session
 from edge.avatars.viewer import Viewer
 from edge.endpoints.access import Caller
@@ -61,13 +62,12 @@ async def serve_viewer(parts: Parts, gallery: Gallery, watch: Watch, name: str, 
     session: Session | None = None
     viewer: Viewer | None = None
     try:
-        session, old = await _session(gallery, watch, caller, name)
+        session, place = await _session(gallery, watch, caller, name)
         if pb.MJPEG not in session.opened.codecs:
             raise HeadraceError(Code.NOT_ACCEPTABLE, "The compositor makes no JPEG for this avatar; use WebRTC.")
-        viewer = gallery.enter(session, caller.tenant.name, pb.MJPEG, audio=True, first=old is not None)
+        tenant = caller.tenant.name
+        viewer = gallery.enter(session, tenant, pb.MJPEG, audio=True, place=place, after=watch.after)
         viewer.transport = "websocket"
-        if old is not None:
-            gallery.leave(old)
         socket = upgrade.accept(
             scope,
             _limits(parts.sockets.limits, gallery),
@@ -90,11 +90,11 @@ async def serve_viewer(parts: Parts, gallery: Gallery, watch: Watch, name: str, 
             session.end()
 
 
-async def _session(gallery: Gallery, watch: Watch, caller: Caller, name: str) -> tuple[Session, Viewer | None]:
+async def _session(gallery: Gallery, watch: Watch, caller: Caller, name: str) -> tuple[Session, Place | None]:
     if watch.resume:
         found = gallery.returning(watch.resume, owner_of(caller))
         if not isinstance(found, Instance):
-            return found
+            return found.session, found
     elif watch.session:
         joined = gallery.find(watch.session, caller.tenant.name)
         if not isinstance(joined, Instance):
@@ -154,6 +154,7 @@ class _Watching:
                     "height": opened.height, "fps": opened.fps, "epoch": viewer.session.epoch,
                 }
             )  # fmt: skip
+            viewer.welcome()
             viewer.reached()
             await socket.closed()
         finally:

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Final
 
 from edge.avatars.gallery import Gallery
+from edge.avatars.place import Place
 from edge.avatars.session import Session
 from edge.avatars.settings import WebRtcSettings
 from edge.avatars.tick import CODECS
@@ -88,12 +89,11 @@ class Whep:
         viewer: Viewer | None = None
         session: Session | None = None
         try:
-            session, old, first = await self._session(watch, caller, wanted, request_id)
+            session, place_of = await self._session(watch, caller, wanted, request_id)
             codec = chosen(wanted, session.opened.codecs)
             number = None if codec is None else CODECS[codec]
-            viewer = gallery.enter(session, tenant, number, audio=offer.of("audio") is not None, first=first)
-            if old is not None:
-                gallery.leave(old)
+            audio = offer.of("audio") is not None
+            viewer = gallery.enter(session, tenant, number, audio=audio, place=place_of, after=watch.after)
             viewer.on_left = _both(viewer.on_left, seat.leave)
             answer = await self._answer(viewer, hello, offer, codec, began)
         except BaseException:
@@ -139,20 +139,19 @@ class Whep:
 
     async def _session(
         self, watch: Watch, caller: Caller, wanted: tuple[str, ...], request_id: str
-    ) -> tuple[Session, Viewer | None, bool]:
-        """Return the session to watch, the viewer whose place is taken, and whether the new one rules."""
+    ) -> tuple[Session, Place | None]:
+        """Return the session to watch, and the place in it that is taken."""
         gallery = self._gallery
         if watch.resume:
             found = gallery.returning(watch.resume, owner_of(caller))
             if not isinstance(found, Instance):
-                session, old = found
-                _same(session, watch)
-                return session, old, old is None or session.controller is old
+                _same(found.session, watch)
+                return found.session, found
         elif watch.session:
             joined = gallery.find(watch.session, caller.tenant.name)
             if isinstance(joined, Session):
                 _same(joined, watch)
-                return joined, None, False
+                return joined, None
         else:
             session = await gallery.begin(
                 watch.avatar,
@@ -162,7 +161,7 @@ class Whep:
                 voice=watch.voice,
                 request_id=request_id,
             )
-            return session, None, True
+            return session, None
         # `asked.elsewhere` has looked, so it was ours a moment ago.
         raise HeadraceError(Code.GONE, "This avatar session has ended.")
 
