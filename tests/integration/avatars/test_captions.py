@@ -94,5 +94,6 @@ async def test_who_comes_back_misses_no_caption_and_reads_none_twice(missed: boo
         assert second.told[0]["type"] == "session"
         ids = [one["event_id"] for one in first.told + second.told if one["type"] in NUMBERED]
         assert ids == list(range(1, len(ids) + 1))
-        await second.close()
+        await site.http.delete(second.location)
         await site.quiet()
+        assert not site.edge.parts.avatars._gallery._places, "nobody can come back to it"

@@ -9,6 +9,7 @@ from time import monotonic
 import pytest
 
 from edge.avatars import session as module
+from edge.avatars.place import Places
 from edge.avatars.session import Session
 from edge.avatars.tick import Tick
 from edge.avatars.viewer import Viewer
@@ -52,6 +53,7 @@ class Rig:
             count=self.fates.append, on_keyframe=lambda: None, on_empty=self.left,
         )  # fmt: skip
         self.seq = 0
+        self.places = Places(1.0)
 
     def left(self, _session: Session) -> None:
         self.empty += 1
@@ -61,6 +63,8 @@ class Rig:
         viewer.heard_by = []
         viewer.on_tell = viewer.heard_by.append
         self.session.attach(viewer, **members)
+        self.places.sit(viewer, None)
+        viewer.welcome()
         if reached:
             viewer.reached()
         return viewer
