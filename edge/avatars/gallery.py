@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from edge.avatars.backlog import Fate
 from edge.avatars.link import CompositorLink
@@ -129,7 +129,8 @@ class Gallery:
         place = self._places.of(viewer_id)
         session = place.session if place is not None else None
         found = self._found(self._ids.owner(viewer_id, "hv"), session, owner.tenant)
-        return found if isinstance(found, Instance) or place is None else place
+        # Without a place `_found` has not returned a session.
+        return place if place is not None and isinstance(found, Session) else cast("Instance", found)
 
     def viewer(self, viewer_id: str, tenant: str) -> Viewer | Instance:
         """Return a viewer of a tenant's; or the instance that has it.
@@ -162,7 +163,10 @@ class Gallery:
         """Add a viewer to a session. `leave` it.
 
         Args:
-            session: what it watches; as are `tenant`, `codec` and `audio`, see `Viewer`.
+            session: what it watches.
+            tenant: who pays.
+            codec: of its pictures; None = sound only.
+            audio: it takes sound.
             place: that it takes; who has it leaves. None = a new one.
             after: the last message of that place that it has; None = it does not say.
         """

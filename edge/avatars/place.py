@@ -1,4 +1,4 @@
-"""A viewer's place in a session: what it was told of speech, numbered, so that whoever comes back to it misses nothing.
+"""A viewer's place in a session: what it was told of speech, numbered, so that who comes back to it misses nothing.
 
 A connection that breaks tells nobody what of the last messages arrived. So they are kept for a while, and the viewer
 that resumes says which it has.

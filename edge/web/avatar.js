@@ -34,7 +34,9 @@ export class Avatar {
   #socket = null;
   #video = null;
   #location = "";
-  #resume = "";
+  #viewer = "";
+  #session = "";
+  #has = 0;
   #ping = 0;
   #heardAt = 0;
   #wanted = false;
@@ -87,7 +89,7 @@ export class Avatar {
     this.#wanted = false;
     this.#leave();
     this.#drop();
-    this.#resume = "";
+    this.#viewer = this.#session = "";
     this.#become("off");
   }
 
@@ -192,14 +194,13 @@ export class Avatar {
     }
     // Sent before any candidate is gathered: the gateway learns our address from the first packet.
     const offer = await pc.createOffer();
-    const path = this.#resume || `v1/avatars/${encodeURIComponent(this.#name)}/whep`;
+    const path = this.#place("whep", this.#viewer, this.#session);
     const response = await this.#client.request(path, { method: "POST", headers: { "Content-Type": "application/sdp" }, body: offer.sdp }).catch((error) => {
       throw error.param === "webrtc" ? new NoWay() : error; // the gateway has none
     });
     if (pc !== this.#pc) throw lost();
     this.#location = response.headers.get("Location") ?? "";
     const links = parseLinks(response.headers.get("Link") ?? "");
-    this.#resume = links.find(({ rel }) => rel === "urn:headrace:resume")?.url ?? "";
     const iceServers = links.filter(({ rel }) => rel === "ice-server").map(({ url, username, credential }) => ({ urls: url, username, credential }));
     if (iceServers.length) pc.setConfiguration({ bundlePolicy: "max-bundle", iceServers });
     await pc.setLocalDescription(offer);
@@ -215,12 +216,30 @@ export class Avatar {
   }
 
   async #connectSocket() {
-    const socket = (this.#socket = new SocketFace(this.#client, this.#name));
+    try {
+      await this.#openSocket(this.#viewer);
+    } catch (error) {
+      // A browser does not say why: our place may be given up, or on another worker.
+      if (!this.#viewer) throw error;
+      await this.#openSocket("");
+    }
+    this.transport = "websocket";
+    this.#tell("media", this.#socket.canvas);
+  }
+
+  async #openSocket(viewer) {
+    this.#socket?.close();
+    const socket = (this.#socket = new SocketFace(this.#client, this.#place("ws", viewer, "")));
     socket.onmessage = (message) => this.#heard(message);
     socket.onclose = () => this.#broken(socket);
     await socket.connect();
-    this.transport = "websocket";
-    this.#tell("media", socket.canvas);
+  }
+
+  /** Where to go: to the place that we had, or another one in its session, or to a new session. */
+  #place(door, viewer, session) {
+    if (!viewer) this.#has = 0;
+    const query = viewer ? `?resume=${viewer}&after=${this.#has}` : session && `?session=${session}`;
+    return `v1/avatars/${encodeURIComponent(this.#name)}/${door}${query}`;
   }
 
   /** The network went away: come back to the same session while it waits. */
@@ -234,8 +253,11 @@ export class Avatar {
         return;
       } catch (error) {
         this.#drop();
-        // The session did not wait for us: a new one.
-        if (error.status === 404 || error.status === 410) this.#resume = "";
+        // Our place is given up: another one in the session, and if that did not wait either, a new one.
+        if (error.status === 404 || error.status === 410) {
+          if (!this.#viewer) this.#session = "";
+          this.#viewer = "";
+        }
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
@@ -274,7 +296,14 @@ export class Avatar {
       chat.push(message);
       return;
     }
-    if (message.type === "session") this.session = message;
+    // What was told before the connection broke, and told again because it may have been lost.
+    if (message.event_id <= this.#has) return;
+    this.#has = message.event_id ?? this.#has;
+    if (message.type === "session") {
+      this.session = message;
+      this.#viewer = message.viewer;
+      this.#session = message.session;
+    }
     this.#tell(message.type, message);
   }
 

@@ -24,6 +24,7 @@ export class Face {
   #texts = new Map();
   #speaking = new Set();
   #media = null;
+  #session = "";
   #stage = el("div", { class: "stage" });
   #status = el("p", { class: "status" });
   #caption = el("p", { class: "caption", "aria-live": "off" });
@@ -89,6 +90,7 @@ export class Face {
     this.#doors.remember(OPEN, "yes");
     avatar.on("media", (media) => this.#take(media));
     avatar.on("state", (state) => this.#state(state));
+    avatar.on("session", ({ session }) => this.#said(session));
     avatar.on("speech", ({ speech, text }) => this.#texts.set(speech, text));
     avatar.on("playback.started", ({ speech }) => this.#started(speech));
     avatar.on("playback.finished", ({ speech }) => this.#finished(speech));
@@ -168,8 +170,15 @@ export class Face {
     this.#node.dataset.state = state;
     const how = state === "live" && this.#avatar?.transport === "websocket" ? "Live over WebSocket" : STATES[state];
     this.#status.replaceChildren(el("span", { class: "dot", "aria-hidden": "true" }), how);
-    if (state !== "live") this.#quiet();
+    // One that comes back goes on with what it was saying.
+    if (state === "connecting" || state === "off") this.#quiet();
     if (state === "back") this.#doors.announce("Connection to the face lost, coming back.");
+  }
+
+  /** Another session knows nothing of what was said in the last one. */
+  #said(session) {
+    if (session !== this.#session) this.#quiet();
+    this.#session = session;
   }
 
   #started(speech) {

@@ -9,7 +9,7 @@ const LATE_S = 0.4;
 
 export class SocketFace {
   #client;
-  #name;
+  #path;
   #socket = null;
   #audio = null;
   #decoder = null;
@@ -22,9 +22,9 @@ export class SocketFace {
   onclose = () => {};
   canvas = document.createElement("canvas");
 
-  constructor(client, name) {
+  constructor(client, path) {
     this.#client = client;
-    this.#name = name;
+    this.#path = path;
     const canvas = this.canvas;
     // What a <video> has, so that whoever shows it need not ask what it is.
     Object.defineProperty(canvas, "muted", { get: () => this.#muted, set: (muted) => this.#mute(muted) });
@@ -46,7 +46,7 @@ export class SocketFace {
   }
 
   async connect() {
-    const { url, protocols } = this.#client.socket(`v1/avatars/${encodeURIComponent(this.#name)}/ws`);
+    const { url, protocols } = this.#client.socket(this.#path);
     const socket = (this.#socket = new WebSocket(url, protocols));
     socket.binaryType = "arraybuffer";
     await new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-"""A stretch of network for media that a test cuts: datagrams of a viewer pass through it, both ways, until they do not."""
+"""A stretch of network for media that a test cuts: datagrams of viewers pass through it, until they do not."""
 
 from __future__ import annotations
 
@@ -89,10 +89,13 @@ class UdpPath:
         assert ways, answer
         return _CANDIDATE.sub(lambda found: f"{found[1]}{_HOST} {ways[found[2]]}{found[3]}", answer)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give its sockets back."""
         for transport in self.opened:
             transport.close()
+        # The loop closes them in its next rounds.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +105,7 @@ async def udp_path() -> AsyncIterator[UdpPath]:
     try:
         yield path
     finally:
-        path.close()
+        await path.close()
 
 
 class Beside:
@@ -135,7 +138,7 @@ def udp_path_beside() -> Iterator[Beside]:
     try:
         yield Beside(path, loop)
     finally:
-        loop.call_soon_threadsafe(path.close)
+        asyncio.run_coroutine_threadsafe(path.close(), loop).result(5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -82,7 +82,9 @@ def watch_of(avatar: str, query: bytes) -> Watch:
     for name, value in found.items():
         if name not in _KNOWN:
             shown = name[:40] if name.isprintable() else "?"
-            text = f"The parameter `{shown}` is not known here; there are session, resume, after, background and voice."
+            text = (
+                f"The parameter `{shown}` is not known here; there are session, resume, after, background and voice."
+            )
             raise HeadraceError(Code.INVALID_REQUEST, text, param=shown)
         if name != "token" and _NAME.fullmatch(value) is None:
             text = f"`{name}` must be at most 256 visible ASCII characters."

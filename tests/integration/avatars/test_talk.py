@@ -50,6 +50,7 @@ async def test_an_answer_is_spoken_while_it_comes():
         assert watcher.of("done") == [], "it speaks before the answer is whole"
         assert watcher.of("speech")[0] | {"speech": 1, "epoch": 1} == {
             "type": "speech", "speech": first["speech"], "epoch": 1, "text": "First sentence.", "id": "c",
+            "event_id": 1,
         }  # fmt: skip
         more.set()
         await watcher.heard("playback.finished", 2)
