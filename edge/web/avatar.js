@@ -164,8 +164,8 @@ export class Avatar {
       await this.#connectPeer();
     } catch (error) {
       if (!(error instanceof NoWay)) throw error;
-      // Or the gateway would keep a face ready for nobody.
-      this.#leave();
+      // Or the gateway would keep a face ready for nobody; a place that was ours before is taken over by the socket.
+      if (!this.#viewer) this.#leave();
       this.#dropPeer();
       await this.#connectSocket();
     }
