@@ -193,17 +193,7 @@ class Gallery:
             self.forget(viewer.id)
 
     def play(self, session: Session, sound: Coroutine[None, None, None], size: int, account: Account) -> None:
-        """Give a session posted sound in its own time.
-
-        Args:
-            session: that it drives.
-            sound: gives it.
-            size: bytes that are held meanwhile.
-            account: charged with them.
-
-        Raises:
-            HeadraceError: SATURATED; another one is under way. OUT_OF_MEMORY.
-        """
+        """Give a session posted sound in its own time; see `posted`."""
         self._run(posted(session, sound, size, account), "posted sound")
 
     def forget(self, viewer_id: str) -> None:

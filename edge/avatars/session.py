@@ -115,10 +115,9 @@ class Session:
         """Take what the compositor sends, until it or we end the call."""
         try:
             async for reply in self.call.replies():
-                kind = reply.WhichOneof("reply")
-                if kind == "unit":
+                if reply.HasField("unit"):
                     self._take(Tick(reply.unit, monotonic()))
-                elif kind == "failed":
+                elif reply.HasField("failed"):
                     self._failed(reply.failed)
             if not self.over:
                 self.error = HeadraceError(Code.BACKEND_ERROR, "The compositor ended the avatar session.")
@@ -148,9 +147,8 @@ class Session:
         What came before anybody could take it is old by now: its pictures are what the next ones build on, but a
         receiver that gets old sound first stays so much behind, and only speech is worth that.
         """
-        held = list(self._held)
-        self._held.clear()
-        for tick in held:
+        while self._held:
+            tick = self._held.popleft()
             passed(self.places, tick.unit, self.epoch)
             viewer.put(tick, sound=tick.unit.speaking)
         if viewer.backlog.waits and self.units and viewer.codec is not None:
@@ -167,9 +165,9 @@ class Session:
         if self._held and monotonic() - self._went_at > _BREATH_S:
             self._went_at = monotonic()
             self._count("stale")
-            tick = self._held.popleft()
-            self.call.ack(tick.unit.seq)
-            passed(self.places, tick.unit, self.epoch)
+            unit = self._held.popleft().unit
+            self.call.ack(unit.seq)
+            passed(self.places, unit, self.epoch)
 
     def tell(self, message: dict[str, object]) -> None:
         """Tell all viewers, and those who come back."""
