@@ -81,7 +81,7 @@ def test_what_is_kept_is_bounded(clock: list[float], monkeypatch: pytest.MonkeyP
         place.tell({"type": "speech"})
     assert len(place.since(0)) == 128
     monkeypatch.setattr(module, "_BYTES", 1_000)
-    place.tell({"type": "speech", "text": "x" * 960})
+    place.tell({"type": "speech", "text": "x" * 940})
     assert [json.loads(message)["event_id"] for message in place.since(0)] == [201]
 
 
