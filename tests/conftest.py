@@ -30,6 +30,9 @@ _LOGGERS = (
 # A shell's background job is born deaf to Ctrl-C, and so would be every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# And what nohup started is deaf to hangups. A handler is ours alone: what we start has the system's own again.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(
