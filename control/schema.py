@@ -11,13 +11,11 @@ from typing import Final
 
 import msgspec
 
+from streamkit.ops.file_form import FileForm, FormError
+
 __all__ = ["MEMORY", "SCHEMA", "StoreError", "connected", "explained"]
 
 MEMORY: Final = ":memory:"
-#: `PRAGMA user_version`; each step up adds an entry to `_STEPS`.
-SCHEMA: Final = 2
-#: `PRAGMA application_id`: tells our file from any other SQLite database ("HdRc").
-_APPLICATION: Final = 0x48645263
 _STEPS: Final = (
     """
     CREATE TABLE meta (changes INTEGER NOT NULL) STRICT;
@@ -40,6 +38,9 @@ _STEPS: Final = (
     ALTER TABLE keys ADD COLUMN tokens_per_month INTEGER NOT NULL DEFAULT 0;
     """,
 )
+_FORM: Final = FileForm(application=0x48645263, steps=_STEPS)  # "HdRc"
+#: Its newest version.
+SCHEMA: Final = _FORM.version
 
 
 class StoreError(Exception):
@@ -77,27 +78,14 @@ def connected(path: str, *, create: bool, busy_ms: int) -> sqlite3.Connection:
 
 
 def _prepare(sql: sqlite3.Connection, path: str) -> None:
-    version, application = (
-        sql.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
-    )
-    tables = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application != _APPLICATION and (tables or version or application):
-        raise StoreError(f"{path}: is a database of something else; name another file")
-    if version > SCHEMA:
-        raise StoreError(f"{path}: was written by a newer Headrace (schema {version}, this one knows {SCHEMA})")
+    try:
+        _FORM.check(sql)
+    except FormError as error:
+        raise StoreError(f"{path}: {error}") from None
     # Readers and a writer do not wait for each other; every commit is synced, so that a revocation stays one.
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute("PRAGMA synchronous = FULL")
-    if version < SCHEMA:
-        sql.execute("BEGIN IMMEDIATE")
-        # Another process may have been quicker.
-        (version,) = sql.execute("PRAGMA user_version").fetchone()
-        for step in _STEPS[version:]:
-            for statement in step.split(";"):
-                sql.execute(statement)
-        sql.execute(f"PRAGMA application_id = {_APPLICATION}")
-        sql.execute(f"PRAGMA user_version = {SCHEMA}")
-        sql.execute("COMMIT")
+    _FORM.bring(sql)
 
 
 def _ensure(path: Path, *, create: bool) -> None:

@@ -25,6 +25,7 @@ from observe.streams import planned
 from observe.tally import Tally
 from streamkit.ops import log
 from streamkit.ops.events import EventFeed
+from streamkit.ops.file_form import FormError
 from streamkit.ops.health import ops_app
 from streamkit.ops.http_client import HttpClient
 from streamkit.ops.jetstream import JetLink
@@ -63,8 +64,10 @@ def main(
         probing = Probing.of(prober, healing)
         folder.mkdir(parents=True, exist_ok=True)
         tally = Tally(folder / "usage.db") if settings.tallies else None
+    except FormError as error:
+        return _say(f"{folder / 'usage.db'}: {error}")
     except sqlite3.Error as error:
-        return _say(f"{folder / 'usage.db'}: cannot be used: {error}")
+        return _say(f"{folder / 'usage.db'}: cannot be used: {error}; move it away, and what was used counts anew")
     except (SettingsError, OSError) as error:
         return _say(str(error))
     return run(lambda: _serve(settings, probing, folder, tally, ready_file))

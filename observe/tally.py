@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from observe.totals import Totals
+from streamkit.ops.file_form import FileForm
 from streamkit.wire.telemetry import Event, Spent
 
 __all__ = ["HOUR_MS", "Hourly", "LeaseHour", "Tally"]
 
 HOUR_MS: Final = 3_600_000
 
-_APPLICATION: Final = 0x48645475  # "HdTu"
 _ENDED: Final = frozenset({"RELEASED", "RECLAIMED", "UNLEASED"})
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS used (
@@ -38,8 +38,10 @@ CREATE TABLE IF NOT EXISTS held (
 CREATE TABLE IF NOT EXISTS latest (
     site TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, floor_ms INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS place (stream TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS place (stream TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID
 """
+#: The first files had no version, and some of them not all tables.
+_FORM: Final = FileForm(application=0x48645475, steps=(_TABLES,))  # "HdTu"
 
 
 class Hourly(NamedTuple):
@@ -71,16 +73,17 @@ class Tally:
         path: of the file; its folder is there.
 
     Raises:
+        FormError: it is another program's, or of a newer version.
         sqlite3.Error: it cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
         self._sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
+            _FORM.check(self._sql)
             self._sql.execute("PRAGMA journal_mode = WAL")
             self._sql.execute("PRAGMA synchronous = NORMAL")
-            self._sql.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._sql.executescript(_TABLES)
+            _FORM.bring(self._sql)
         except BaseException:
             self._sql.close()
             raise

@@ -10,6 +10,7 @@ Nothing here is shared between processes: `ledger.lock` is held for as long as t
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import sqlite3
 import threading
@@ -21,6 +22,7 @@ from typing import IO, Final
 from core_gpu.arbiter.clocks import Clocks
 from core_gpu.arbiter.lease import Lease
 from core_gpu.arbiter.states import LeaseState
+from streamkit.ops.file_form import FileForm, FormError
 
 __all__ = ["Ledger", "LedgerError", "LedgerFullError", "Restored", "StartupRow"]
 
@@ -35,8 +37,11 @@ CREATE TABLE IF NOT EXISTS lease (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS startup (
     id TEXT PRIMARY KEY, client TEXT NOT NULL, gpus TEXT NOT NULL, leases TEXT NOT NULL, ends_s REAL NOT NULL
-) WITHOUT ROWID;
+) WITHOUT ROWID
 """
+_FORM: Final = FileForm(  # "HdLe"; the first ledgers bore no mark
+    application=0x48644C65, steps=(_SCHEMA,), unmarked=frozenset({"lease", "startup"})
+)
 _INSERT: Final = f"INSERT OR REPLACE INTO lease VALUES ({', '.join('?' * 15)})"  # noqa: S608  question marks only
 
 
@@ -110,8 +115,13 @@ class Ledger:
         self.path = folder / (f"ledger-{clocks.boot}.sqlite" if clocks.boot else "ledger.sqlite")
         self._voided = _void(folder, self.path)
         try:
+            with contextlib.closing(sqlite3.connect(self.path)) as found:
+                _FORM.check(found)
             self._db = self._connect("OFF")
-            self._db.executescript(_SCHEMA)
+            _FORM.bring(self._db)
+        except FormError as error:
+            self._lock.close()
+            raise LedgerError(f"{self.path}: {error}") from None
         except sqlite3.Error as error:
             self._lock.close()
             raise LedgerError(

@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from control.schema import SCHEMA
+from control.schema import SCHEMA, StoreError
 from control.store import Store
 from core_gpu.arbiter.clocks import Clocks
-from core_gpu.arbiter.ledger import Ledger
+from core_gpu.arbiter.ledger import Ledger, LedgerError
 from observe.tally import Tally
+from streamkit.ops.file_form import FormError
 from streamkit.wire.telemetry import Event
 
 STORED = Path(__file__).parents[2] / "vectors/stored"
@@ -27,6 +29,12 @@ def left(name: str, path: Path) -> Path:
     with contextlib.closing(sqlite3.connect(path)) as sql:
         sql.executescript((STORED / name).read_text())
     return path
+
+
+def forms() -> dict[str, str]:
+    """Return the forms that are known, by file."""
+    parts = (STORED / "forms.txt").read_text().removesuffix("\n").split("\n\n")
+    return {name: f"{text.strip()}\n" for name, _, text in (part.partition(": ") for part in parts) if name}
 
 
 def form(path: Path) -> str:
@@ -87,6 +95,61 @@ def test_a_lease_of_the_version_before_is_held_on(tmp_path: Path):
         assert (lease.client, lease.reserved_mb, lease.pids) == ("held", 1_000, {1})
         assert lease.expires_s == pytest.approx(3_969.7, abs=0.1)
         ledger.put(lease)
+    assert form(tmp_path / "ledger-here.sqlite") == forms()["ledger-here.sqlite"]
+
+
+def open_store(folder: Path) -> None:
+    Store(folder / "control.db", create=True).close()
+
+
+def open_tally(folder: Path) -> None:
+    Tally(folder / "usage.db").close()
+
+
+def open_ledger(folder: Path) -> None:
+    Ledger(folder, Clocks(boot="here")).close()
+
+
+KINDS = pytest.mark.parametrize(
+    ("open_it", "name"),
+    [(open_store, "control.db"), (open_tally, "usage.db"), (open_ledger, "ledger-here.sqlite")],
+)
+
+
+@KINDS
+def test_a_newer_file_is_refused_and_left_as_it_is(open_it: Callable[[Path], None], name: str, tmp_path: Path):
+    open_it(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / name)) as sql:
+        (version,) = sql.execute("PRAGMA user_version").fetchone()
+        sql.execute(f"PRAGMA user_version = {version + 1}")
+    before = (tmp_path / name).read_bytes()
+    words = rf"written by a newer Headrace .schema {version + 1}, this one knows {version}.; start that one"
+    with pytest.raises((StoreError, FormError, LedgerError), match=words):
+        open_it(tmp_path)
+    assert (tmp_path / name).read_bytes() == before
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "marked", ["CREATE TABLE photos (id)", "PRAGMA application_id = 7", "PRAGMA user_version = 1"]
+)
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(
+    open_it: Callable[[Path], None], name: str, marked: str, tmp_path: Path
+):
+    with contextlib.closing(sqlite3.connect(tmp_path / name)) as sql:
+        sql.execute(marked)
+    before = (tmp_path / name).read_bytes()
+    for _ in range(2):  # what refused it holds no lock on it
+        with pytest.raises((StoreError, FormError, LedgerError), match="of something else; move it away"):
+            open_it(tmp_path)
+    assert (tmp_path / name).read_bytes() == before
+    assert not (tmp_path / f"{name}-wal").exists()
+
+
+def test_a_tally_with_half_of_its_tables_gets_the_rest(tmp_path: Path):
+    path = left("usage-1.sql", tmp_path / "usage.db")
+    Tally(path).close()
+    assert form(path) == forms()["usage.db"]
 
 
 def test_no_form_changes_unseen(tmp_path: Path):
