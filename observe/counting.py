@@ -121,7 +121,7 @@ class Counting:
         log.event(_log, "tally.stream_anew", level=logging.WARNING, stream=self._stream)
         while batch:  # noqa: ASYNC110 - the writer takes what is there within its pause
             await asyncio.sleep(_GATHER_S)
-        await self.on_thread(self._tally.forget, self._stream)
+        await self.on_thread(self._tally.forget, self._stream, int(self._now().timestamp() * 1000))
 
     async def _write(self, batch: list[tuple[int, Event]], gathered: asyncio.Event) -> None:
         while True:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from observe.counting import Counting
-from observe.tally import HOUR_MS, Tally
+from observe.spans import HOUR_MS
+from observe.tally import Tally
 from observe.usage import BY, By, Row, added_up
 from streamkit.wire.errors import Code, HeadraceError
 

@@ -13,14 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from observe.spans import HOUR_MS, held_ms, hours, slots
 from observe.totals import Totals
 from streamkit.ops.file_form import FileForm
 from streamkit.wire.telemetry import Event, Spent
 
-__all__ = ["HOUR_MS", "Hourly", "LeaseHour", "Tally"]
+__all__ = ["Hourly", "LeaseHour", "Tally"]
 
-HOUR_MS: Final = 3_600_000
-
+#: Tokens of one stream; an engine that claims more must not overflow what it is added to.
+_MOST: Final = 1 << 40
 _ENDED: Final = frozenset({"RELEASED", "RECLAIMED", "UNLEASED"})
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS used (
@@ -98,15 +99,20 @@ class Tally:
         row = self._sql.execute("SELECT sequence FROM place WHERE stream = ?", (stream,)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def forget(self, stream: str) -> None:
+    def forget(self, stream: str, now_ms: int) -> None:
         """Read a stream from its beginning: it was made anew, and counts from one again.
 
         A hub's new stream gathers what its sites still keep once more, so nothing counts that is not newer than the
-        newest event that was counted of its site.
+        newest event that was counted of its site; nor than now, for a clock that was once ahead must not have
+        everything of its site passed over until then.
+
+        Args:
+            stream: which one.
+            now_ms: milliseconds since 1970.
         """
         with self._transaction() as sql:
             sql.execute("DELETE FROM place WHERE stream = ?", (stream,))
-            sql.execute("UPDATE latest SET floor_ms = at_ms")
+            sql.execute("UPDATE latest SET floor_ms = min(at_ms, ?)", (now_ms,))
 
     def count(self, stream: str, events: Sequence[tuple[int, Event]]) -> None:
         """Add events, all or none; those that were added before are left out.
@@ -156,7 +162,7 @@ class Tally:
             "SELECT hour, backend, gpu_ms FROM leased WHERE hour >= ? AND hour < ?", (since_hour, until_hour)
         )
         opened = self._sql.execute("SELECT backend, since_ms FROM held").fetchall()
-        parts = ((hour, name, ms) for name, since_ms in opened for hour, ms in _hours(since_ms, now_ms))
+        parts = ((hour, name, ms) for name, since_ms in opened for hour, ms in hours(since_ms, now_ms))
         for hour, backend, ms in (*rows, *parts):
             if since_hour <= hour < until_hour:
                 found[hour, backend] = found.get((hour, backend), 0) + ms
@@ -187,37 +193,30 @@ class Tally:
     def _add(self, sql: sqlite3.Connection, event: Event) -> None:
         fields = event.fields
         if event.kind == "stream.end":
-            self._add_stream(sql, event.at_ms // HOUR_MS, fields)
+            self._add_stream(sql, event)
         elif event.kind == "lease.restored":
             self._restored(sql, event)
         elif event.kind == "lease.granted":
             row = (_text(fields, "host"), _text(fields, "lease"), _text(fields, "client"), event.at_ms)
             sql.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?)", row)
         elif event.kind.startswith("lease.") and fields.get("state") in _ENDED:
-            self._ended(sql, _text(fields, "host"), _text(fields, "lease"), event.at_ms)
+            self._ended(sql, _text(fields, "host"), _text(fields, "lease"), event.at_ms, held_ms(fields))
 
-    def _add_stream(self, sql: sqlite3.Connection, hour: int, fields: dict[str, Any]) -> None:
+    def _add_stream(self, sql: sqlite3.Connection, event: Event) -> None:
+        """Add a stream and its tokens to the hour of its end, its slots to the hours that they were held in."""
+        fields, served = event.fields, _text(event.fields, "backend")
         payer = (_text(fields, "tenant"), _text(fields, "key_id"), _text(fields, "served_model") or "-")
-        served = _text(fields, "backend")
-        slots: dict[str, float] = {served: 0.0}
-        timeline = fields.get("timeline")
-        for attempt in timeline.get("attempts", ()) if isinstance(timeline, dict) else ():
-            name = str(attempt.get("backend", ""))
-            held_ms = float(attempt.get("ended_ms", 0)) - float(attempt.get("opened_ms", 0))
-            slots[name] = slots.get(name, 0.0) + max(0.0, held_ms)
-        for backend, slot_ms in slots.items():
-            own = backend == served
-            row = (
-                *(hour, *payer, backend, int(own)),
-                *((_count(fields, "prompt_tokens"), _count(fields, "completion_tokens")) if own else (0, 0)),
-                round(slot_ms),
-            )
-            sql.execute(
-                "INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " streams = streams + excluded.streams, prompt = prompt + excluded.prompt,"
-                " completion = completion + excluded.completion, slot_ms = slot_ms + excluded.slot_ms",
-                row,
-            )
+        tokens = (_count(fields, "prompt_tokens"), _count(fields, "completion_tokens"))
+        figures = {(event.at_ms // HOUR_MS, served): [1, *tokens, 0]}
+        for slot in slots(event):
+            for hour, ms in hours(slot.since_ms, slot.until_ms):
+                figures.setdefault((hour, slot.backend), [0, 0, 0, 0])[-1] += ms
+        sql.executemany(
+            "INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " streams = streams + excluded.streams, prompt = prompt + excluded.prompt,"
+            " completion = completion + excluded.completion, slot_ms = slot_ms + excluded.slot_ms",
+            [(hour, *payer, backend, *found) for (hour, backend), found in figures.items()],
+        )
 
     def _restored(self, sql: sqlite3.Connection, event: Event) -> None:
         """End what an arbiter that was started anew does not know any more."""
@@ -226,14 +225,15 @@ class Tally:
             if lease not in known:
                 self._ended(sql, host, lease, event.at_ms)
 
-    def _ended(self, sql: sqlite3.Connection, host: str, lease: str, at_ms: int) -> None:
+    def _ended(self, sql: sqlite3.Connection, host: str, lease: str, at_ms: int, known_ms: int | None = None) -> None:
+        """Add a lease that is over to its hours; the wall clock tells how long it was where its arbiter does not."""
         row = sql.execute(
             "DELETE FROM held WHERE host = ? AND lease = ? RETURNING backend, since_ms", (host, lease)
         ).fetchone()
         if row is None:
             return
         backend, since_ms = row
-        for hour, ms in _hours(since_ms, at_ms):
+        for hour, ms in hours(since_ms if known_ms is None else at_ms - known_ms, at_ms):
             sql.execute(
                 "INSERT INTO leased VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET gpu_ms = gpu_ms + excluded.gpu_ms",
                 (hour, backend, ms),
@@ -250,15 +250,6 @@ class Tally:
         self._sql.execute("COMMIT")
 
 
-def _hours(since_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
-    """Yield the hours of an interval, with the milliseconds of each that are in it."""
-    at = since_ms
-    while at < until_ms:
-        end = min(until_ms, (at // HOUR_MS + 1) * HOUR_MS)
-        yield at // HOUR_MS, end - at
-        at = end
-
-
 def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     return value[:256] if isinstance(value, str) else ""
@@ -266,4 +257,4 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _count(fields: dict[str, Any], name: str) -> int:
     value = fields.get(name)
-    return max(0, int(value)) if isinstance(value, int | float) else 0
+    return min(_MOST, max(0, int(value))) if isinstance(value, int | float) else 0

@@ -27,6 +27,7 @@ from core_gpu.arbiter.settings import ArbiterSettings
 from core_gpu.arbiter.watches import Watches
 from core_gpu.arbiter.watching import watching
 from core_gpu.modes.settings import Budget
+from streamkit.flow.clock import Clock
 from streamkit.ops import log
 from streamkit.ops.events import EventFeed
 from streamkit.ops.grpc_front import GrpcFront, Tls
@@ -141,9 +142,10 @@ async def _serve(
     metrics = Metrics()
     meters = Meters(metrics)
     watches = Watches(settings.max_watches)
-    arbiter = Arbiter(books, Clocks.system().monotonic, on_startup=_to_feed(feed))
+    monotonic = Clocks.system().monotonic
+    arbiter = Arbiter(books, monotonic, on_startup=_to_feed(feed))
     host = settings.node or node_name()
-    books.hooks += [watches.tell, meters.happened, _published(feed, host)]
+    books.hooks += [watches.tell, meters.happened, _published(feed, host, monotonic)]
     watch(metrics, arbiter, lambda: ledger.log_bytes)
     arbiter.restore(ledger)
     # Whoever counts by these events learns which of the leases that it knows are over.
@@ -233,7 +235,7 @@ def _to_feed(feed: EventFeed) -> Callable[[str, tuple[str, ...], str], None]:
     return told
 
 
-def _published(feed: EventFeed, host: str) -> Callable[[Happening], None]:
+def _published(feed: EventFeed, host: str, monotonic: Clock) -> Callable[[Happening], None]:
     def happened(happening: Happening) -> None:
         lease = happening.lease
         feed.publish(
@@ -242,6 +244,7 @@ def _published(feed: EventFeed, host: str) -> Callable[[Happening], None]:
                 "host": host, "lease": lease.id[:8], "client": lease.client, "model": lease.model, "gpu": lease.gpu,
                 "reserved_mb": lease.reserved_mb, "priority": lease.priority, "state": happening.state.name,
                 "why": happening.reason, "sequence": happening.sequence,
+                "held_s": round(max(0.0, monotonic() - lease.granted_s), 3),
             },
         )  # fmt: skip
 
