@@ -126,8 +126,9 @@ def forget(peer: RTCPeerConnection) -> None:
     for dtls in transports:
         ice = dtls.transport
         if (tls := dtls._ssl) is not None:  # noqa: SLF001
-            # OpenSSL's context and what checks certificates hold each other.
-            parts.append(tls.get_context())
+            # OpenSSL's context and what checks certificates hold each other; and that holds itself, by its callback.
+            context = tls.get_context()
+            parts += [context, context._verify_helper]  # noqa: SLF001
         parts += [dtls, ice.iceGatherer, ice._connection, ice]  # noqa: SLF001
     for part in parts:
         vars(part).clear()
