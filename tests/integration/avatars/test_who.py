@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import httpx
 import msgspec
 import pytest
 
 from streamkit.wire.keys import CLIENT_TOKENS, STREAM_IDS, KeyRecord, KeySnapshot, Tenant, digest, new_key
+from streamkit.wire.telemetry import Spent, SpentState, day_of, month_of
 from tests.support.avatars import AVATAR, OFFER, Site, avatar_site
-from tests.support.inprocess import running_edge, until
+from tests.support.inprocess import DONE, ScriptedExchange, chunk, finish, running_edge, until
 
 pytestmark = pytest.mark.anyio
 WHEP = f"/v1/avatars/{AVATAR}/whep"
 ONE, TWO = new_key(), new_key()
+TENANT_TWO = Tenant(name="two")
 KEYS = KeySnapshot(
     version=1,
     required=True,
@@ -22,7 +25,7 @@ KEYS = KeySnapshot(
         KeyRecord(id="k1", sha256=digest(ONE), tenant="one"),
         KeyRecord(id="k2", sha256=digest(TWO), tenant="two"),
     ),
-    tenants=(Tenant(name="one"), Tenant(name="two")),
+    tenants=(Tenant(name="one"), TENANT_TWO),
     secrets={CLIENT_TOKENS: "cd" * 32, STREAM_IDS: "ab" * 32},
 )
 PAGE = "https://app.example"
@@ -102,6 +105,42 @@ async def test_a_revoked_key_begins_no_chat_on_a_channel_that_is_open():
         watcher.say(type="chat.start", id="c", request=request)
         error = await watcher.heard("error", id="c")
         assert error["status"] == 401
+
+
+async def test_a_tenant_over_its_budget_begins_no_chat_that_would_be_spoken():
+    async def script(exchange: ScriptedExchange) -> None:
+        await exchange.head()
+        for event in (chunk("Hello."), finish(), DONE):
+            await exchange.send(event)
+        await exchange.end()
+
+    async with avatar_site(script, keys=KEYS) as site:
+        site.http.headers["authorization"] = f"Bearer {ONE}"
+        watcher = await site.watch()
+        limited = msgspec.structs.replace(
+            KEYS, version=2, tenants=(Tenant(name="one", tokens_per_month=9), TENANT_TWO)
+        )
+        now = datetime.now(UTC)
+        spent = SpentState(day=day_of(now), month=month_of(now), spent=(Spent(payer="tenant:one", day=0, month=9),))
+        snapshot = site.edge.control.snapshot
+        site.edge.control.publish(msgspec.structs.replace(snapshot, keys=limited, spent=spent))
+        await until(lambda: site.edge.parts.access._snapshot == limited, "the news is there")
+        request = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+        for speak in (True, False):
+            name = f"speak-{speak}"
+            watcher.say(type="chat.start", id=name, request=request, speak=speak)
+            error = await watcher.heard("error", id=name)
+            assert (error["status"], error["error"]["code"]) == (429, "insufficient_quota")
+            assert "9 tokens per month" in error["error"]["message"]
+        assert watcher.of("speech") == []
+        # The face stays, and answers again when there is more.
+        assert watcher.pc.connectionState == "connected"
+        more = msgspec.structs.replace(KEYS, version=3)
+        site.edge.control.publish(msgspec.structs.replace(snapshot, keys=more, spent=spent))
+        await until(lambda: site.edge.parts.access._snapshot == more, "the budget is gone")
+        watcher.say(type="chat.start", id="again", request=request)
+        await watcher.heard("done", id="again")
+        assert [one["text"] for one in watcher.of("speech")] == ["Hello."]
 
 
 @pytest.mark.slow

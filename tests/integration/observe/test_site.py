@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import csv
 import io
@@ -26,6 +27,7 @@ from tests.support.observe import Broker, observing, served, stored
 from tests.support.processes import Running, running, until
 from tests.support.rig import MODEL, Rig, rig
 from tests.support.terminal import terminal
+from tests.support.websocket import opened
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -196,6 +198,42 @@ def test_usage_is_what_the_engines_said(site: Site):
     assert refused.count("\n") == 1
 
 
+#: What each door says to a tenant that has used up its budget.
+_CLOSED = dict.fromkeys(
+    ("whole chat", "SSE chat", "whole completion", "SSE completion", "embeddings", "prediction", "WebSocket"),
+    (429, "insufficient_quota", "insufficient_quota"),
+)
+
+
+def closed_doors(site: Site) -> dict[str, tuple[int, str, str]]:
+    """Knock at each public door with the key of `small`; return status, code and type of what it says."""
+    headers = {"authorization": f"Bearer {site.keys['small']}"}
+    text = {"model": MODEL, "prompt": "hello"}
+    asked: dict[str, tuple[str, dict[str, Any]]] = {
+        "whole chat": ("/v1/chat/completions", chat()),
+        "SSE chat": ("/v1/chat/completions", chat(stream=True)),
+        "whole completion": ("/v1/completions", text),
+        "SSE completion": ("/v1/completions", {**text, "stream": True}),
+        "embeddings": ("/v1/embeddings", {"model": MODEL, "input": "hello"}),
+        "prediction": (f"/v1/models/{MODEL}:predict", {"instances": [1]}),
+    }
+    said = {}
+    for door, (path, body) in asked.items():
+        answer = ask(site.rig.url, path, body, headers=headers)
+        error = answer.json["error"]
+        assert answer.headers["x-should-retry"] == "false"
+        said[door] = (answer.status, error["code"], error["type"])
+
+    async def knock() -> dict[str, Any]:
+        async with opened(site.rig.url, additional_headers=headers) as socket:
+            await socket.start("one", chat(stream=True))
+            return (await socket.whole("one"))[-1]
+
+    last = asyncio.run(knock())
+    said["WebSocket"] = (last["status"], last["error"]["code"], last["error"]["type"])
+    return said
+
+
 def test_a_budget_that_is_used_up_closes_at_the_edge(site: Site):
     answer = site.ask("small")
     assert answer.status == 200
@@ -210,6 +248,7 @@ def test_a_budget_that_is_used_up_closes_at_the_edge(site: Site):
     assert refused.headers["x-headrace-reason"] == "rejected-budget"
     assert refused.headers["x-headrace-budget-reset"].endswith("T00:00:00Z")
     assert site.ask("acme").status == 200, "nobody else is meant"
+    assert closed_doors(site) == _CLOSED
     # Nobody counts any more: the last totals stand, and all others go on.
     site.broker.kill()
     try:
@@ -220,7 +259,7 @@ def test_a_budget_that_is_used_up_closes_at_the_edge(site: Site):
     # Nor is control there: limits and totals stand, for as long as keys are trusted.
     site.rig.kill("control")
     try:
-        assert site.ask("small").status == 429
+        assert closed_doors(site) == _CLOSED
         assert site.ask("acme").status == 200
     finally:
         site.rig.start_control()
