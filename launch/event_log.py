@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
+from launch.screen import Screen
+from streamkit.ops.command import carry_out
 from streamkit.ops.jetstream import JetError, JetLink
 from streamkit.ops.options import Parser
 from streamkit.ops.settings import SettingsError
-from streamkit.wire.telemetry import CENTRAL, EVENTS, Event
+from streamkit.wire.telemetry import CENTRAL, EVENTS, KIND, SITE, Event
 
-__all__ = ["Filter", "Found", "add_options", "found_events", "plain", "run"]
+__all__ = ["Filter", "Found", "found_events", "kind", "plain", "run", "site"]
 
 _DEFAULT: Final = "nats://127.0.0.1:7440"
 _PATIENCE_S: Final = 3.0
 _DECODER: Final = msgspec.json.Decoder(Event)
+_BROKER: Final = re.compile(r"nats://[^/@\s]+")
+_KIND: Final = re.compile(KIND)
+_SITE: Final = re.compile(SITE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +67,49 @@ class Filter:
         return (f"headrace.events.{site}.{self.kind}", f"headrace.events.{site}.{self.kind}.>")
 
 
-def add_options(parser: Parser) -> None:
-    """Add what every command of this kind takes."""
+def kind(text: str) -> str:
+    """Read a kind of event, or the first words of one."""
+    if _KIND.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"expected a kind such as stream.end, or its first words, got {text}")
+    return text
+
+
+def site(text: str) -> str:
+    """Read the name of a site."""
+    if _SITE.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"expected up to 32 of a-z, 0-9 and -, got {text}")
+    return text
+
+
+def run(
+    parser: Parser, arguments: Sequence[str], main: Callable[[argparse.Namespace, Screen], Awaitable[int]]
+) -> int:
+    """Run a command that reads events, with the options that all of them have; 2 = there is nothing to read from."""
     parser.add_argument(
-        "--nats", default=_DEFAULT, metavar="URL", help="the NATS server of a site or hub (%(default)s)"
+        "--nats", type=_broker, default=_DEFAULT, metavar="URL", help="the NATS server of a site or hub (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+    async def ran(options: argparse.Namespace) -> int:
+        return await main(options, Screen())
+
+    # What the link says of its broker is for a service's log; a command says it in one line.
+    logging.getLogger().addHandler(logging.NullHandler())
+    return carry_out(parser, arguments, lambda options: asyncio.run(ran(options)))
+
+
+def _broker(text: str) -> str:
+    if _BROKER.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"expected nats://HOST:PORT, got {text}")
+    return text
 
 
 async def found_events(
     url: str, asked: Filter, *, after: int | None = 0, since: datetime | None = None, follow: bool
 ) -> AsyncIterator[Found]:
     """Yield events in order, each once; the hub's gathered ones where the broker is the hub.
+
+    A message that is no event, of whoever else writes to the broker, is left out, and told of on stderr.
 
     Args:
         url: of the broker.
@@ -80,17 +119,23 @@ async def found_events(
         follow: go on for ever.
 
     Raises:
-        SettingsError: the broker does not answer, or keeps no events.
+        SettingsError: the broker does not answer, or keeps no events, or none of the site that is asked for.
     """
     async with JetLink(url, name="headrace command") as link:
         if not await link.ready(within_s=_PATIENCE_S):
             raise SettingsError(f"no NATS server answers at {url}; --nats says where it is")
         try:
             stream, newest = await _stream(link, url)
+            if asked.site and not await _knows(link, stream, asked.site):
+                raise SettingsError(f"{url} keeps no events of a site {asked.site}")
             after = newest if after is None else after
             messages = link.messages(stream, filters=asked.subjects(), after=after, since=since, follow=follow)
             async for message in messages:
-                event = _DECODER.decode(message.data)
+                try:
+                    event = _DECODER.decode(message.data)
+                except msgspec.MsgspecError as error:
+                    print(f"{url}: message {message.sequence} is no event: {error}", file=sys.stderr)
+                    continue
                 if asked.takes(event):
                     yield Found(message.sequence, event)
         except JetError as error:
@@ -106,15 +151,15 @@ async def _stream(link: JetLink, url: str) -> tuple[str, int]:
     raise SettingsError(f"{url} keeps no events yet: does headrace observe run beside it?")
 
 
+async def _knows(link: JetLink, stream: str, site: str) -> bool:
+    """Say whether there is any event of a site."""
+    async for _ in link.messages(stream, filters=Filter(site=site).subjects(), follow=False):
+        return True
+    return False
+
+
 def plain(value: Any) -> str:
     """Return a value as one word of a line."""
     if isinstance(value, str):
         return value if value and " " not in value else msgspec.json.encode(value).decode()
     return msgspec.json.encode(value).decode()
-
-
-def run(main: Any) -> int:
-    """Run a command's coroutine."""
-    # What the link says of its broker is for a service's log; a command says it in one line.
-    logging.getLogger().addHandler(logging.NullHandler())
-    return int(asyncio.run(main))

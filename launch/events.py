@@ -11,9 +11,8 @@ import msgspec
 
 from launch import durations
 from launch.event_line import brief, line, moment_of
-from launch.event_log import Filter, add_options, found_events, run
+from launch.event_log import Filter, found_events, kind, run, site
 from launch.screen import Screen
-from streamkit.ops.command import carry_out
 from streamkit.ops.options import Parser
 from streamkit.wire.telemetry import Event
 
@@ -22,13 +21,15 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; 2 = there is nothing to read from."""
-    return carry_out(_parser(), arguments, lambda options: run(_events(options, Screen())))
+    return run(_parser(), arguments, _events)
 
 
 async def _events(options: argparse.Namespace, screen: Screen) -> int:
-    asked = Filter(kind=options.kind, site=options.site, request_id=options.request_id, tenant=options.tenant)
+    asked = Filter(
+        kind=options.kind or "", site=options.site or "", request_id=options.request_id, tenant=options.tenant
+    )
     since = None if options.since is None else datetime.now(UTC) - options.since
-    after = options.after if options.after or options.all or since is not None else None
+    after = 0 if options.after is None and (options.all or since is not None) else options.after
     found = found_events(options.nats, asked, after=after, since=since, follow=not options.no_follow)
     page = _Page(screen, wide=options.wide)
     async for one in found:
@@ -62,18 +63,21 @@ class _Page:
 
 def _parser() -> Parser:
     parser = Parser(prog="headrace events", description="Follow the events of all sites; Ctrl-C ends it.")
-    add_options(parser)
     parser.add_argument(
-        "--kind", default="", metavar="KIND", help="stream, stream.end, lease, healing, backend.down …"
+        "--kind", type=kind, metavar="KIND", help="stream, stream.end, lease, healing, backend.down …"
     )
-    parser.add_argument("--site", default="", metavar="NAME", help="of this site only")
+    parser.add_argument("--site", type=site, metavar="NAME", help="of this site only")
     parser.add_argument("--request-id", default="", metavar="ID", help="of this request only")
     parser.add_argument("--tenant", default="", metavar="NAME", help="of this tenant only")
     parser.add_argument("--since", type=durations.since, metavar="TIME", help="begin so long ago: 30m, 24h, 7d")
     parser.add_argument("--all", action="store_true", help="begin with the oldest that is kept")
-    parser.add_argument(
-        "--after", type=int, default=0, metavar="N", help="begin behind this sequence, as --json shows it"
-    )
+    parser.add_argument("--after", type=_sequence, metavar="N", help="begin behind this sequence, as --json shows it")
     parser.add_argument("--wide", action="store_true", help="all fields, as a file gets them; not cut to the window")
     parser.add_argument("--no-follow", action="store_true", help="end with the newest")
     return parser
+
+
+def _sequence(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a sequence as --json shows it, got {text}")
+    return int(text)

@@ -11,9 +11,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from launch import durations
-from launch.event_log import Filter, add_options, found_events, run
+from launch.event_log import Filter, found_events, run
 from launch.screen import Screen
-from streamkit.ops.command import carry_out
 from streamkit.ops.options import Parser
 from streamkit.wire.telemetry import Event
 
@@ -39,7 +38,7 @@ class _Point(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; 1 = no such request, 2 = there is nothing to read from."""
-    return carry_out(_parser(), arguments, lambda options: run(_trace(options, Screen())))
+    return run(_parser(), arguments, _trace)
 
 
 async def _trace(options: argparse.Namespace, screen: Screen) -> int:
@@ -67,7 +66,6 @@ async def _trace(options: argparse.Namespace, screen: Screen) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="headrace trace", description="Show one stream's life as a picture.")
-    add_options(parser)
     parser.add_argument("request_id", metavar="REQUEST-ID", help="as X-Request-Id told it")
     parser.add_argument("--since", type=durations.since, default=_DAY, metavar="TIME", help="look back so far (24h)")
     return parser

@@ -74,8 +74,6 @@ class Counting:
 
     async def run(self) -> None:
         """Count for ever."""
-        hour = int(self._now().timestamp()) // 3_600
-        await self.on_thread(self._tally.drop_before, hour - _KEPT_DAYS * 24)
         after = await self.on_thread(self._tally.place, self._stream)
         filters = (subjects(kind="stream"), subjects(kind="lease"))
         batch: list[tuple[int, Event]] = []
@@ -101,14 +99,17 @@ class Counting:
             await asyncio.gather(writing, return_exceptions=True)
 
     async def tell(self) -> None:
-        """Tell control for ever what was spent, soon after it changed."""
+        """Tell control for ever what was spent, soon after it changed; and forget once a day what is old."""
         told: list[bytes] = []
-        told_at = 0.0
+        told_at, tidied = 0.0, 0
         while True:
             now = self._now()
+            if (day := day_of(now)) != tidied:
+                await self.on_thread(self._tally.drop_before, (day - _KEPT_DAYS) * 24)
+                tidied = day
             spent = await self.on_thread(self._tally.spent, now)
             parts = [spent[at : at + _PAYERS] for at in range(0, len(spent), _PAYERS)] or [[]]
-            state = SpentState(day=day_of(now), month=month_of(now))
+            state = SpentState(day=day, month=month_of(now))
             messages = [msgspec.json.encode(msgspec.structs.replace(state, spent=tuple(part))) for part in parts]
             if (messages != told or monotonic() - told_at > _REPEAT_S) and self._link.connected:
                 for message in messages:

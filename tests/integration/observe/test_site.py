@@ -20,6 +20,7 @@ import pytest
 
 from control.store import Store
 from launch.cli import main
+from streamkit.ops.jetstream import JetLink
 from streamkit.wire.keys import Tenant
 from streamkit.wire.telemetry import EVENTS
 from tests.support.exchange import Answer, Exchange, ask, chat, stream
@@ -140,6 +141,40 @@ def test_events_are_filtered_and_go_on_behind_a_sequence(site: Site):
     behind = site.events("--after", str(both[0]["sequence"]))
     assert both[0]["id"] not in {event["id"] for event in behind}
     assert both[1]["id"] in {event["id"] for event in behind}
+
+
+def test_what_is_not_there_is_told_in_one_line(site: Site):
+    def refused(*line: str, status: int) -> str:
+        said = site.command(*line, "--nats", site.broker.url, status=status)
+        assert said.count("\n") == 1
+        return said
+
+    assert "nothing about no-such-request within 1h" in refused("trace", "no-such-request", "--since", "1h", status=1)
+    for more in ((), ("--no-follow", "--all")):
+        said = refused("events", "--site", "elsewhere", *more, status=2)
+        assert said == f"headrace events: {site.broker.url} keeps no events of a site elsewhere\n"
+    assert {event["site"] for event in site.events("--site", "here")} == {"here"}
+
+
+def test_a_message_that_is_no_event_stops_nobody(site: Site):
+    async def put() -> None:
+        async with JetLink(site.broker.url, name="somebody else") as link:
+            assert await link.ready(within_s=10)
+            await link.put("headrace.events.here.stream.end", b"hello", id="no-event", stream=EVENTS)
+
+    asyncio.run(put())
+    site.ask("ops", "behind-no-event")
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        until(lambda: "behind-no-event" in _followed(site), what="what is behind it is shown")
+    assert "is no event" in said.getvalue()
+    until(lambda: "ops" in {row["tenant"] for row in used(site, "--by", "tenant")}, what="and counted")
+
+
+def _followed(site: Site) -> str:
+    """Return what `headrace events` prints, whatever it says beside that."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["events", "--nats", site.broker.url, "--json", "--no-follow", "--all"]) == 0
+    return out.getvalue()
 
 
 def test_a_follower_goes_on_over_a_broken_broker_without_loss_or_copy(site: Site, tmp_path: Path):
