@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
+import websockets
 from aiortc import RTCSessionDescription
 
 from simulator.compositor.script import Script
@@ -99,3 +103,33 @@ async def test_who_comes_back_misses_no_caption_and_reads_none_twice(missed: boo
         await site.http.delete(second.location)
         await site.quiet()
         assert not site.edge.parts.avatars._gallery._places, "nobody can come back to it"
+
+
+async def test_a_socket_takes_the_place_where_nothing_but_tcp_comes_through_any_more():
+    avatars = {"silence_ms": 4_000, "resume_ms": 8_000}
+    async with avatar_site(script=Script(ms_per_char=30), avatars=avatars) as site, udp_path() as path:
+        whole_ones = whole(await uncut(site, path))
+        first = await watch(site, path)
+        first.say(type="say", text=TEXT)
+        await first.heard("playback.started", 2)
+        path.cut()
+        await until(lambda: site.simulator.count()["say"] == 2 * len(SENTENCES), "the face speaks on")
+        url = site.edge.url.replace("http", "ws") + back(first).replace("/whep?", "/ws?")
+        second = Watcher(first.pc, None)
+        async with websockets.connect(url, compression=None) as socket:
+            while not any(one.get("speech") == len(SENTENCES) for one in second.of("playback.finished")):
+                message = await asyncio.wait_for(socket.recv(), 5)
+                if isinstance(message, str):
+                    second.told.append(json.loads(message))
+        assert captions(first, second) == whole_ones
+        assert second.told[0]["session"] == first.of("session")[0]["session"]
+
+
+@pytest.mark.parametrize(
+    "query", ["?after=1", "?resume=hv-x&after=-1", "?resume=hv-x&after=1.5", "?resume=hv-x&after=x"]
+)
+async def test_what_is_no_message_of_a_place_is_refused(query: str):
+    async with avatar_site() as site:
+        _, offer = await site.offer()
+        answer = await site.http.post(WHEP + query, content=offer, headers=OFFER)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "after")
