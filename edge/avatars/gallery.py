@@ -190,16 +190,16 @@ class Gallery:
             self._metrics.counter(catalog.AVATAR_REAPED, "unconnected").value += 1
         viewer.close()
         if for_good:
-            self.forget(viewer.id)
+            self.forget(viewer.id, viewer.tenant)
 
     def play(self, session: Session, sound: Coroutine[None, None, None], size: int, account: Account) -> None:
         """Give a session posted sound in its own time; see `posted`."""
         self._run(posted(session, sound, size, account), "posted sound")
 
-    def forget(self, viewer_id: str) -> None:
+    def forget(self, viewer_id: str, tenant: str) -> None:
         """A viewer that has left will not come back: its session waits for nobody if it was the last."""
         place = self._places.of(viewer_id)
-        if place is None or place.viewer is not None:
+        if place is None or place.viewer is not None or place.session.owner.tenant != tenant:
             return
         self._places.drop([place])
         if not place.session.viewers:

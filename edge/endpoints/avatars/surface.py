@@ -175,7 +175,7 @@ class Avatars:
             if error.code is not Code.GONE:
                 raise
             # It closed its connection first, and that was heard: what it asks for is done.
-            self._gallery.forget(path.viewer)
+            self._gallery.forget(path.viewer, caller.tenant.name)
             return Reply(status=200, body=b"")
         if isinstance(viewer, Instance):
             return await self._elsewhere_answers(scope, viewer, b"", relayed=relayed)

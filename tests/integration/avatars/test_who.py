@@ -90,6 +90,16 @@ async def test_keys_tokens_and_tenants_are_kept_apart():
         assert (await site.http.delete(mine.headers["location"], headers=by(token, origin=PAGE))).status_code == 200
 
 
+async def test_nobody_else_gives_up_a_place_that_is_kept():
+    async with avatar_site(keys=KEYS, avatars={"resume_ms": 20_000}, webrtc={"connect_ms": 300}) as site:
+        place = (await post(site, WHEP, ONE)).headers["location"]
+        await until(lambda: not site.gauge("headrace_avatar_viewers", transport="webrtc"), "it is given up")
+        await site.http.delete(place, headers=by(TWO))
+        assert site.gauge("headrace_avatar_sessions") == 1, "it waits for its own"
+        await site.http.delete(place, headers=by(ONE))
+        await site.quiet()
+
+
 async def test_a_revoked_key_begins_no_chat_on_a_channel_that_is_open():
     async with avatar_site(keys=KEYS) as site:
         site.http.headers["authorization"] = f"Bearer {ONE}"
