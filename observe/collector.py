@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -26,6 +26,12 @@ _HEADERS_MS: Final = 5_000
 _IDLE_MS: Final = 40_000
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0)
 _KIND: Final = re.compile(KIND)
+
+
+class _Lost(msgspec.Struct):
+    """The fields of `feed.lost`."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
 
 
 @dataclass(slots=True)
@@ -111,7 +117,7 @@ class Collector:
         self._after = id_
         self._counts.taken[self.name] += 1
         if name == LOST:
-            self._counts.lost += int(msgspec.json.decode(data).get("count", 0))
+            self._counts.lost += _lost(data)
 
 
 def take(spool: Spool, feed: str, site: str, id_: EventId, kind: str, data: bytes) -> bool:
@@ -125,6 +131,14 @@ def take(spool: Spool, feed: str, site: str, id_: EventId, kind: str, data: byte
     event = Event(id=str(id_), kind=kind, site=site, source=feed, at_ms=id_.at_ms, fields=fields)
     spool.push(Spooled(event.id, feed, subject(site, kind), msgspec.json.encode(event)))
     return True
+
+
+def _lost(data: str) -> int:
+    """Return how many events a feed says that it had forgotten: one at least, or it would not say so."""
+    try:
+        return msgspec.json.decode(data, type=_Lost).count
+    except msgspec.MsgspecError:
+        return 1
 
 
 async def own_feed(feed: EventFeed, *, site: str, spool: Spool) -> None:

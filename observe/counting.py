@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ T = TypeVar("T")
 _BATCH: Final = 512
 #: What came within this is one transaction.
 _GATHER_S: Final = 0.05
+#: A file that takes nothing is tried again after so long.
+_AGAIN_S: Final = 1.0
 #: Pause between two words to control; without a change it is told more seldom.
 _TELL_S: Final = 0.5
 _REPEAT_S: Final = 5.0
@@ -56,6 +59,8 @@ class Counting:
         self.malformed = 0
         #: Messages of the stream that were not counted yet, as last seen.
         self.behind = 0
+        #: Why nothing is counted just now; empty = it is.
+        self.failing = ""
         self._tally = tally
         self._link = link
         self._stream = stream
@@ -73,30 +78,32 @@ class Counting:
         self._thread.shutdown()
 
     async def run(self) -> None:
-        """Count for ever."""
+        """Count for ever; while the disk takes nothing what was read waits, and no more is read.
+
+        Raises:
+            ExceptionGroup: the file is damaged.
+        """
         after = await self.on_thread(self._tally.place, self._stream)
-        filters = (subjects(kind="stream"), subjects(kind="lease"))
         batch: list[tuple[int, Event]] = []
         gathered = asyncio.Event()
-        writing = asyncio.create_task(self._write(batch, gathered), name="write the tally")
-        try:
-            async for message in self._link.messages(self._stream, filters=filters, after=after):
-                self.behind = message.pending
-                if message.sequence <= after:
-                    await self._begin_anew(batch)
-                after = message.sequence
-                try:
-                    batch.append((message.sequence, _DECODER.decode(message.data)))
-                except msgspec.MsgspecError:
-                    self.malformed += 1
-                gathered.set()
-                while len(batch) >= _BATCH:
-                    await asyncio.sleep(0.005)  # the disk is the slower one
-                    if writing.done():
-                        writing.result()
-        finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(after, batch, gathered), name="read what was used")
+            group.create_task(self._write(batch, gathered), name="write the tally")
+
+    async def _read(self, after: int, batch: list[tuple[int, Event]], gathered: asyncio.Event) -> None:
+        filters = (subjects(kind="stream"), subjects(kind="lease"))
+        async for message in self._link.messages(self._stream, filters=filters, after=after):
+            self.behind = message.pending
+            if message.sequence <= after:
+                await self._begin_anew(batch)
+            after = message.sequence
+            try:
+                batch.append((message.sequence, _DECODER.decode(message.data)))
+            except msgspec.MsgspecError:
+                self.malformed += 1
+            gathered.set()
+            while len(batch) >= _BATCH:  # noqa: ASYNC110 - the writer takes what is there within its pause
+                await asyncio.sleep(0.005)  # the disk is the slower one
 
     async def tell(self) -> None:
         """Tell control for ever what was spent, soon after it changed; and forget once a day what is old."""
@@ -105,7 +112,7 @@ class Counting:
         while True:
             now = self._now()
             if (day := day_of(now)) != tidied:
-                await self.on_thread(self._tally.drop_before, (day - _KEPT_DAYS) * 24)
+                await self._written(self._tally.drop_before, (day - _KEPT_DAYS) * 24)
                 tidied = day
             spent = await self.on_thread(self._tally.spent, now)
             parts = [spent[at : at + _PAYERS] for at in range(0, len(spent), _PAYERS)] or [[]]
@@ -122,7 +129,7 @@ class Counting:
         log.event(_log, "tally.stream_anew", level=logging.WARNING, stream=self._stream)
         while batch:  # noqa: ASYNC110 - the writer takes what is there within its pause
             await asyncio.sleep(_GATHER_S)
-        await self.on_thread(self._tally.forget, self._stream, int(self._now().timestamp() * 1000))
+        await self._written(self._tally.forget, self._stream, int(self._now().timestamp() * 1000))
 
     async def _write(self, batch: list[tuple[int, Event]], gathered: asyncio.Event) -> None:
         while True:
@@ -130,6 +137,22 @@ class Counting:
             gathered.clear()
             await asyncio.sleep(_GATHER_S)
             events = batch[:]
-            await self.on_thread(self._tally.count, self._stream, events)
+            await self._written(self._tally.count, self._stream, events)
             del batch[: len(events)]
             self.counted += len(events)
+
+    async def _written(self, call: Callable[..., None], *given: Any) -> None:
+        """Call the tally until the file takes it: a full disk, or somebody's lock, is waited for and told of once."""
+        while True:
+            try:
+                await self.on_thread(call, *given)
+            except sqlite3.OperationalError as error:
+                if str(error) != self.failing:
+                    log.event(_log, "tally.waiting", level=logging.WARNING, why=str(error))
+                self.failing = str(error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                if self.failing:
+                    log.event(_log, "tally.flowing")
+                self.failing = ""
+                return

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from streamkit.ops import log
+
 __all__ = ["Positions"]
+
+_log = logging.getLogger(__name__)
 
 
 class Positions:
@@ -28,8 +32,12 @@ class Positions:
 
         Then feeds are read from their beginnings, and JetStream knows the copies by their ids.
         """
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        try:
             self._written = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+        except FileNotFoundError:
+            pass
+        except (OSError, msgspec.MsgspecError) as error:
+            log.event(_log, "positions.unread", level=logging.WARNING, file=str(self._path), why=str(error))
         return dict(self._written)
 
     def write(self, positions: Mapping[str, str]) -> None:

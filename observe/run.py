@@ -121,6 +121,10 @@ async def _serve(
         def stored() -> str | None:
             return f"events wait in memory: {publisher.failing}" if publisher.failing else None
 
+        def counted() -> str | None:
+            failing = counting.failing if counting is not None else ""
+            return f"what is used is not counted: {failing}" if failing else None
+
         return await serve(
             name="observe",
             kind="observe",
@@ -130,7 +134,9 @@ async def _serve(
                 port=settings.port,
             ),
             ops=Listener(
-                app=ops_app(lifecycle, metrics=metrics.exposition, checks={"broker": stored}, feed=feed),
+                app=ops_app(
+                    lifecycle, metrics=metrics.exposition, checks={"broker": stored, "usage": counted}, feed=feed
+                ),
                 host=settings.ops_host,
                 port=settings.ops_port,
             ),
@@ -181,10 +187,24 @@ class _Working:
 
 
 async def _remember(spool: Spool, positions: Positions, read: dict[str, str]) -> None:
-    """Write down how far feeds were read, twice a second."""
-    while True:
-        await asyncio.sleep(_REMEMBER_S)
+    """Write down how far feeds were read, twice a second and at the end; a disk that is full is told of once."""
+    failing = ""
+
+    def write() -> None:
+        nonlocal failing
         try:
             positions.write({**read, **spool.seen})
         except OSError as error:
-            log.event(_log, "positions.unwritten", level=logging.WARNING, why=str(error))
+            if str(error) != failing:
+                log.event(_log, "positions.unwritten", level=logging.WARNING, why=str(error))
+            failing = str(error)
+        else:
+            failing = ""
+
+    try:
+        while True:
+            await asyncio.sleep(_REMEMBER_S)
+            write()
+    finally:
+        # What a next life reads again is known as a copy for ten minutes only; it may come later than that.
+        write()

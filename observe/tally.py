@@ -244,10 +244,11 @@ class Tally:
         self._sql.execute("BEGIN IMMEDIATE")
         try:
             yield self._sql
+            self._sql.execute("COMMIT")
         except BaseException:
-            self._sql.execute("ROLLBACK")
+            if self._sql.in_transaction:  # a full disk may have ended it already
+                self._sql.execute("ROLLBACK")
             raise
-        self._sql.execute("COMMIT")
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

@@ -70,10 +70,11 @@ class FileForm:
                     sql.execute(statement.strip())
             sql.execute(f"PRAGMA application_id = {self.application}")
             sql.execute(f"PRAGMA user_version = {self.version}")
+            sql.execute("COMMIT")
         except BaseException:
-            sql.execute("ROLLBACK")
+            if sql.in_transaction:  # a full disk may have ended it already
+                sql.execute("ROLLBACK")
             raise
-        sql.execute("COMMIT")
 
 
 def _marks(sql: sqlite3.Connection) -> tuple[int, int]:

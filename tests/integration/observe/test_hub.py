@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,32 @@ def test_an_observer_that_is_killed_reads_on_and_stores_nothing_twice(tmp_path: 
             ops = str(second.ready()["ops_url"])
             until(lambda: b"headrace_events_waiting 0.0" in ask(ops, "/metrics").body)
         assert numbers(stored(broker.url, EVENTS)) == list(range(600))
+
+
+def test_an_observer_that_is_stopped_has_written_down_all_that_it_stored(tmp_path: Path):
+    """The broker knows copies for ten minutes; who is started later must not tell anything again."""
+    with served(tmp_path, "here") as broker, Feed() as feed:
+        feeds = [f"edge={feed.url}"]
+        with observing(tmp_path, "observe", site="here", nats_url=broker.url, feeds=feeds) as observer:
+            feed.say(1, "feed.lost", count="many")  # a figure that is none ends nobody
+            feed.say(3)
+            until(lambda: len(numbers(stored(broker.url, EVENTS))) == 3, what="they are stored")
+            assert observer.stop() == 0
+        (last,) = [event.id for _, event in stored(broker.url, EVENTS) if event.fields.get("number") == 3]
+        positions = json.loads((tmp_path / "observe-state/positions.json").read_text())
+        assert positions["edge"] == last
+
+
+def test_a_damaged_file_of_positions_is_told_of_and_nothing_is_stored_twice(tmp_path: Path):
+    with served(tmp_path, "here") as broker, Feed() as feed:
+        feeds = [f"edge={feed.url}"]
+        for life in range(2):
+            with observing(tmp_path, "observe", site="here", nats_url=broker.url, feeds=feeds) as observer:
+                feed.say(3)
+                until(lambda life=life: len(numbers(stored(broker.url, EVENTS))) == 3 * (life + 1), what="stored")
+                assert ("positions.unread" in observer.output()) == bool(life)
+            (tmp_path / "observe-state/positions.json").write_text('{"edge": ')
+        assert numbers(stored(broker.url, EVENTS)) == list(range(6))
 
 
 def test_a_spool_that_is_full_drops_the_oldest_and_every_one_is_counted(tmp_path: Path):
