@@ -184,7 +184,7 @@ class Feed:
         """Where it is read."""
         return f"http://127.0.0.1:{self.port}"
 
-    def say(self, count: int, kind: str = "test.number", **fields: object) -> None:
+    def say(self, count: int, /, kind: str = "test.number", **fields: object) -> None:
         """Tell so many further numbers."""
         first = self.said
         self.said += count

@@ -90,7 +90,7 @@ def test_an_observer_that_is_stopped_has_written_down_all_that_it_stored(tmp_pat
     with served(tmp_path, "here") as broker, Feed() as feed:
         feeds = [f"edge={feed.url}"]
         with observing(tmp_path, "observe", site="here", nats_url=broker.url, feeds=feeds) as observer:
-            feed.say(1, "feed.lost", count="many")  # a figure that is none ends nobody
+            feed.say(1, kind="feed.lost", count="many")  # a figure that is none ends nobody
             feed.say(3)
             until(lambda: len(numbers(stored(broker.url, EVENTS))) == 3, what="they are stored")
             assert observer.stop() == 0
