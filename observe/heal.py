@@ -64,14 +64,20 @@ class HealRule:
     restart_after_s: float
 
 
+class _Spent(NamedTuple):
+    """One act that counts: when it was, and when there was one against its backend before."""
+
+    at_s: float
+    before_s: float | None
+
+
 @dataclass(slots=True)
 class _Held:
     since_s: float
-    #: When it was spent as an act; None = it is a part of an episode that is one already.
-    spent_s: float | None
-    #: When there was an act against its backend before.
-    last_s: float | None
-    restarted: bool = False
+    #: None = it is a part of an episode that is an act already.
+    spent: _Spent | None
+    #: The restart that was asked for; None = none was.
+    restart: _Spent | None = None
 
 
 @dataclass(slots=True)
@@ -139,10 +145,12 @@ class Healer:
             held = self._held.pop(key, None)
             self._again_s[key] = now + _AGAIN_S
             if act.kind == "hold" and held is not None:
-                self._unspend(key, held)
-        elif act.kind == "restart" and key in self._held:
+                self._episodes.get(act.backend, set()).discard(act.node)
+                self._unspend(act.backend, held.spent)
+        elif act.kind == "restart" and (held := self._held.get(key)) is not None:
+            self._unspend(act.backend, held.restart)
             # Asked for again when as much time has gone by once more.
-            self._held[key].since_s, self._held[key].restarted = now, False
+            held.since_s, held.restart = now, None
 
     def _wanted(self, paths: list[Path], backends: Mapping[str, Backend]) -> dict[Key, str]:
         """Return which holds there should be, and why."""
@@ -187,9 +195,8 @@ class Healer:
 
     def _hold(self, key: Key, why: str) -> Act:
         backend, node = key
-        last_s = self._last.get(backend)
-        spent_s = None if self._continues(key) else self._spend(backend)
-        self._held[key] = _Held(self.clock(), spent_s, last_s)
+        spent = None if self._continues(key) else self._spend(backend)
+        self._held[key] = _Held(self.clock(), spent)
         self._episodes.setdefault(backend, set()).add(node)
         self._told.pop(key, None)
         return Act("hold", backend, node, why)
@@ -207,32 +214,30 @@ class Healer:
     def _restart(self, key: Key, why: str) -> list[Act]:
         backend, node = key
         held, now = self._held[key], self.clock()
-        if node or held.restarted or not self.rule.restart_after_s:
+        if node or held.restart is not None or not self.rule.restart_after_s:
             return []
         if now - held.since_s < self.rule.restart_after_s:
             return []
         if self._spent_up(now):
             self._withhold(key, f"a restart: {self.rule.max_acts} acts within {self.rule.window_s:.0f} s")
             return []
-        held.restarted = True
-        self._spend(backend)
+        held.restart = self._spend(backend)
         return [Act("restart", backend, "", why)]
 
-    def _spend(self, backend: str) -> float:
-        now = self.clock()
-        self._acted.append(now)
-        self._last[backend] = now
-        return now
+    def _spend(self, backend: str) -> _Spent:
+        spent = _Spent(self.clock(), self._last.get(backend))
+        self._acted.append(spent.at_s)
+        self._last[backend] = spent.at_s
+        return spent
 
-    def _unspend(self, key: Key, held: _Held) -> None:
-        """A hold did not come about: it counts as no act."""
-        backend, node = key
-        self._episodes.get(backend, set()).discard(node)
-        if held.spent_s is not None and held.spent_s in self._acted:
-            self._acted.remove(held.spent_s)
-            self._last.pop(backend)
-            if held.last_s is not None:
-                self._last[backend] = held.last_s
+    def _unspend(self, backend: str, spent: _Spent | None) -> None:
+        """An act did not come about: it counts as none."""
+        if spent is None or spent.at_s not in self._acted:
+            return
+        self._acted.remove(spent.at_s)
+        del self._last[backend]
+        if spent.before_s is not None:
+            self._last[backend] = spent.before_s
 
     def _spent_up(self, now: float) -> bool:
         while self._acted and now - self._acted[0] >= self.rule.window_s:

@@ -107,6 +107,27 @@ def test_a_restart_that_nobody_took_is_asked_for_again_later():
     assert [act.kind for act in healer.decide(paths(everywhere("a")), backends())] == ["renew", "restart"]
 
 
+def test_restarts_that_nobody_takes_leave_acts_for_others():
+    """No arbiter speaks for `a`: it stays held, and its restart is refused again and again."""
+    clock = ManualClock()
+    healer = Healer(RULE, clock)
+    healer.decide(paths(everywhere("a")), backends())
+    refused = 0
+    for _ in range(2 * RULE.max_acts):
+        clock.advance(RULE.restart_after_s)
+        for act in healer.decide(paths(everywhere("a")), backends()):
+            if act.kind == "restart":
+                healer.undone(act)
+                refused += 1
+    assert refused == 2 * RULE.max_acts
+    kinds = [act[:2] for act in healer.decide(paths(everywhere("a", "c")), backends())]
+    assert ("hold", "c") in kinds
+    # The pause is that of the hold, not of a restart that was none.
+    healer.decide(paths(everywhere("c")), backends())
+    kinds = [act[:2] for act in healer.decide(paths(everywhere("a", "c")), backends())]
+    assert ("hold", "a") in kinds
+
+
 def test_no_second_act_against_a_backend_within_the_pause():
     clock = ManualClock()
     healer = Healer(RULE, clock)
