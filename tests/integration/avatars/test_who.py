@@ -93,10 +93,14 @@ async def test_keys_tokens_and_tenants_are_kept_apart():
 async def test_nobody_else_gives_up_a_place_that_is_kept():
     async with avatar_site(keys=KEYS, avatars={"resume_ms": 20_000}, webrtc={"connect_ms": 300}) as site:
         place = (await post(site, WHEP, ONE)).headers["location"]
-        await until(lambda: not site.gauge("headrace_avatar_viewers", transport="webrtc"), "it is given up")
+        again = f"{WHEP}?resume={place.rpartition('/')[2]}"
+        await until(lambda: not site.gauge("headrace_avatar_viewers", transport="webrtc"), "it is missed")
         await site.http.delete(place, headers=by(TWO))
-        assert site.gauge("headrace_avatar_sessions") == 1, "it waits for its own"
-        await site.http.delete(place, headers=by(ONE))
+        back = await post(site, again, ONE)
+        assert back.status_code == 201, "its place waited for it"
+        await until(lambda: not site.gauge("headrace_avatar_viewers", transport="webrtc"), "it is missed again")
+        await site.http.delete(back.headers["location"], headers=by(ONE))
+        assert (await post(site, again, ONE)).status_code == 410
         await site.quiet()
 
 
