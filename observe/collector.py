@@ -142,7 +142,13 @@ def _lost(data: str) -> int:
 
 
 async def own_feed(feed: EventFeed, *, site: str, spool: Spool) -> None:
-    """Put this process's own events into the spool, for ever; they are here already, and need no way back."""
-    with feed.subscribe(EVERYTHING) as events:
-        async for event in events:
-            take(spool, "observe", site, event.id, event.name, event.data)
+    """Put this process's own events into the spool until the feed closes; they are here, and need no way back."""
+    after = EVERYTHING
+    while True:
+        with feed.subscribe(after) as events:
+            async for event in events:
+                take(spool, "observe", site, event.id, event.name, event.data)
+                after = str(event.id)
+        if not events.dropped:
+            return
+        # More was told at once than may wait for a reader, as when many backends fall sick: the feed still has it.

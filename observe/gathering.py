@@ -47,7 +47,9 @@ class Gathering:
 
     async def _look(self, plan: StreamPlan) -> None:
         found = await self._link.figures(plan.name)
-        if found is None:
+        if found is None or not _has_all(found, plan):
+            # Somebody deleted it, or a connection went between the two halves of a wake.
+            await self._link.ensure(plan)
             return
         self.figures[plan.name] = found
         now = asyncio.get_running_loop().time()
@@ -60,3 +62,8 @@ class Gathering:
                 self.woken += 1
                 log.event(_log, "source.woken", site=source.domain, lag=source.lag)
                 await self._link.wake(plan, source.domain)
+
+
+def _has_all(found: StreamFigures, plan: StreamPlan) -> bool:
+    there = {(source.stream, source.domain) for source in found.sources}
+    return all((source.stream, source.domain) in there for source in plan.sources)

@@ -93,6 +93,8 @@ class Healer:
     clock: Clock = MONOTONIC
     #: Acts that were called for and not done, newest last: backend, node, why.
     withheld: list[tuple[str, str, str]] = field(default_factory=list)
+    #: Holds that there should be, as of the last decision.
+    wanted: frozenset[Key] = frozenset()
     _held: dict[Key, _Held] = field(default_factory=dict)
     #: Nodes that had a hold in the episode of a backend; an empty name = all nodes.
     _episodes: dict[str, set[str]] = field(default_factory=dict)
@@ -117,6 +119,8 @@ class Healer:
         """
         self.withheld.clear()
         wanted = self._wanted(list(paths), backends)
+        self.wanted, now = frozenset(wanted), self.clock()
+        self._last = {name: at_s for name, at_s in self._last.items() if now - at_s < self.rule.pause_s}
         acts: list[Act] = []
         before = self.held
         # What is new comes first: where a hold takes another one's place, there is no moment without one.
@@ -235,7 +239,7 @@ class Healer:
         if spent is None or spent.at_s not in self._acted:
             return
         self._acted.remove(spent.at_s)
-        del self._last[backend]
+        self._last.pop(backend, None)
         if spent.before_s is not None:
             self._last[backend] = spent.before_s
 

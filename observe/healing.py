@@ -79,6 +79,8 @@ class Healing:
             name: Backend(up=line.health == "up", models=frozenset(line.models)) for name, line in backends.items()
         }
         acts = self._healer.decide(paths, seen)
+        # What is called for anew later is another act, and told even if it is refused for the same reason.
+        self._refused = {what: why for what, why in self._refused.items() if what[1:] in self._healer.wanted}
         for backend, node, why in self._healer.withheld:
             _say(tell, "healing.withheld", backend=backend, node=node, why=why)
         for act in acts:
@@ -100,7 +102,7 @@ class Healing:
         elif refused:
             # Its hold lasts on at control, or can be made again by this very renewal once control is back.
             self._renewed[key] = now - self._settings.hold_ms / 3_000 + _RENEW_AGAIN_S
-        if act.kind == "release":
+        if act.kind == "release" or (act.kind == "hold" and refused):
             del self._renewed[key]
         if act.kind != "renew" or refused:
             self._acts[act.kind, "refused" if refused else "done"] += 1
@@ -138,7 +140,7 @@ def _message(body: bytes) -> str:
     """Return what a refusal says."""
     try:
         return str(msgspec.json.decode(body)["error"]["message"])[:_WHY]
-    except (msgspec.MsgspecError, LookupError, TypeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
         return body.decode("utf-8", "replace")[:_WHY]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from streamkit.ops import log
+from streamkit.ops.events import EventId
 
 __all__ = ["Positions"]
 
@@ -33,10 +34,12 @@ class Positions:
         Then feeds are read from their beginnings, and JetStream knows the copies by their ids.
         """
         try:
-            self._written = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+            found = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+            # They go out as headers: what is no id would be no header either.
+            self._written = {feed: id_ for feed, id_ in found.items() if _is_id(id_)}
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.event(_log, "positions.unread", level=logging.WARNING, file=str(self._path), why=str(error))
         return dict(self._written)
 
@@ -52,3 +55,7 @@ class Positions:
         beside.write_bytes(msgspec.json.encode(dict(positions)))
         os.replace(beside, self._path)  # noqa: PTH105 - one call for both
         self._written = dict(positions)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isprintable() and EventId.parse(text) is not None

@@ -198,7 +198,8 @@ class EventFeed:
     def _after(self, text: str) -> Iterator[Published]:
         """Yield what is kept of the events behind one, and before it how many are not kept any more."""
         seen = EventId.parse(text)
-        known = seen.number if seen is not None and seen.life == self.life else None
+        # A reader of an earlier life wants all of this one.
+        known = (seen.number if seen.life == self.life else 0) if seen is not None else None
         oldest = self._history[0].id.number if self._history else self._number + 1
         if known is not None and known < oldest - 1:
             gone = EventId(self.life, oldest - 1, self._history[0].id.at_ms if self._history else 0)

@@ -28,6 +28,8 @@ _CALL_S: Final = 3.0
 _REACH_S: Final = 1.0
 _RETRY_S: Final = 0.25
 _NOT_FOUND: Final = 404
+#: The headers of a message that is stored, beside the id and the stream in them.
+_HEADERS_BYTES: Final = len("NATS/1.0\r\nNats-Msg-Id: \r\nNats-Expected-Stream: \r\n\r\n")
 #: Messages that one fetch may bring.
 _BATCH: Final = 256
 _FETCH_S: Final = 2.0
@@ -89,9 +91,14 @@ class JetLink(NatsLink):
         """Have a message stored; one with an id that the stream has is stored once.
 
         Raises:
+            TooLargeError: the server will never take it.
             JetError: it may not be stored.
         """
         js = self._context()
+        # The server counts headers too and ends the connection over them; the library looks at the message alone.
+        size = len(message) + _HEADERS_BYTES + len(id) + len(stream)
+        if self._client is not None and size > self._client.max_payload:
+            raise TooLargeError("the message and its headers are larger than the server takes (max_payload)")
         with _told():
             await js.publish(subject, message, timeout=_CALL_S, stream=stream, headers={"Nats-Msg-Id": id})
 

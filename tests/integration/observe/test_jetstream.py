@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from streamkit.ops.jetstream import JetError, JetLink, StreamPlan, TooLargeError
+from observe.gathering import Gathering
+from streamkit.ops.jetstream import JetError, JetLink, Source, StreamFigures, StreamPlan, TooLargeError
 from tests.support.observe import Broker, served
 from tests.support.timing import FACTOR
 
 MIB = 1 << 20
 TIMEOUT_S = 20.0 * FACTOR
+NONE = StreamFigures(messages=0, bytes=0, first=0, last=0, sources=())
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,38 @@ def test_what_cannot_be_is_said_in_a_line(broker: Broker):
             await link.ensure(plan("large"))
             with pytest.raises(TooLargeError):
                 await link.put("large.x", b"x" * 70_000, id="1", stream="large")
+
+    run(work())
+
+
+def test_what_is_too_large_only_with_its_headers_harms_no_connection(broker: Broker):
+    async def work() -> None:
+        async with JetLink(broker.url, name="test") as link:
+            await (await connected(link)).ensure(plan("edge"))
+            life = link.lives
+            for size in (65_536, 65_500):
+                with pytest.raises(TooLargeError):
+                    await link.put("edge.x", b"x" * size, id="i-1", stream="edge")
+            await link.put("edge.x", b"1", id="i-2", stream="edge")
+            assert link.lives == life
+
+    run(work())
+
+
+def test_a_source_that_a_wake_was_cut_off_from_comes_back(broker: Broker):
+    whole = plan("gathers", subjects=(), sources=(Source(stream="mine"), Source(stream="mine", domain="away")))
+
+    async def work() -> None:
+        async with JetLink(broker.url, name="test") as link:
+            await (await connected(link)).ensure(plan("mine"))
+            # Where the first half of a wake was done, and the connection went.
+            await link.ensure(replace(whole, sources=whole.sources[:1]))
+            gathering = Gathering(link, (whole,))
+            task = asyncio.create_task(gathering.run())
+            while len(gathering.figures.get("gathers", NONE).sources) < 2:  # noqa: ASYNC110 - under a deadline
+                await asyncio.sleep(0.02)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     run(work())
 

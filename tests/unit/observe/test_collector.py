@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from observe.collector import MAX_EVENT_BYTES, take
+from observe.collector import MAX_EVENT_BYTES, own_feed, take
 from observe.counting import Counting
 from observe.door import door
 from observe.positions import Positions
@@ -19,7 +21,7 @@ from observe.run import main
 from observe.settings import HealingSettings, ObserveSettings, ProberSettings
 from observe.spool import Spool
 from observe.tally import Tally
-from streamkit.ops.events import EventId
+from streamkit.ops.events import EventFeed, EventId
 from streamkit.ops.jetstream import JetLink
 from streamkit.ops.settings import SettingsError
 from streamkit.wire.telemetry import Event, subject
@@ -68,6 +70,38 @@ def test_positions_outlive_a_process_and_a_damaged_file_is_none(tmp_path: Path):
     file.write_text('{"edge": 3')
     assert Positions(file).read() == {}
     assert Positions(tmp_path / "none.json").read() == {}
+
+
+@pytest.mark.parametrize(
+    "damaged", [b'{"edge": "\xff"}', b'{"edge": "a\\nb"}', '{"edge": "lif\u00e9-7-1700"}'.encode(), b"\0" * 64]
+)
+def test_a_damaged_position_is_none_and_no_header(tmp_path: Path, damaged: bytes):
+    file = tmp_path / "positions.json"
+    file.write_bytes(damaged)
+    assert Positions(file).read() == {}
+
+
+async def until(so: Callable[[], bool]) -> None:
+    """Return once it is so, under the caller's deadline."""
+    while not so():  # noqa: ASYNC110 - nobody tells of it
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.anyio
+async def test_more_events_of_its_own_at_once_than_may_wait_end_nothing():
+    feed, spool = EventFeed(backlog_bytes=1_000), Spool(1_000_000)
+    task = asyncio.create_task(own_feed(feed, site="here", spool=spool))
+    async with asyncio.timeout(10):
+        await until(lambda: bool(feed.subscribers))
+        for number in range(100):
+            feed.publish("healing.withheld", {"backend": f"gpu{number}", "why": "x" * 50})
+        await until(lambda: len(spool) == 100 or task.done())
+        assert not task.done()
+        feed.publish("path.well", {})
+        await until(lambda: len(spool) == 101)
+    assert spool.dropped == 0
+    feed.close()
+    await task
 
 
 def client(app: object) -> httpx.AsyncClient:

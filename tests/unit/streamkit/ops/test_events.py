@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -109,3 +110,16 @@ async def test_what_is_kept_is_bounded_in_bytes_and_what_was_lost_is_told():
     # It may come back behind the gap.
     with feed.subscribe(str(events[0].id)) as reader:
         assert [event.id.number async for event in reader] == kept
+
+
+async def test_a_reader_of_an_earlier_life_is_told_what_of_this_one_is_gone():
+    feed = EventFeed(history_bytes=3 * (256 + 2), now=lambda: 1.5)
+    for _ in range(10):
+        feed.publish("x", {})
+    async with asyncio.timeout(SOON_S):
+        found = await read_after(feed, "another-3-1000", 4)
+    assert found[0][0] == LOST
+    assert json.loads(found[0][1]) == {"count": 7}
+    assert [name for name, _ in found[1:]] == ["x"] * 3
+    # Who has read nothing yet asked for what there is.
+    assert [name for name, _ in await read_after(feed, EVERYTHING, 3)] == ["x"] * 3
