@@ -111,10 +111,12 @@ class Collector:
 
     def _take(self, id_: str, name: str, data: str) -> None:
         parsed = EventId.parse(id_)
+        if parsed is not None:
+            # Taken or refused, it is not asked for again.
+            self._after = id_
         if parsed is None or not take(self._spool, self.name, self._site, parsed, name, data.encode()):
             self._counts.refused += 1
             return
-        self._after = id_
         self._counts.taken[self.name] += 1
         if name == LOST:
             self._counts.lost += _lost(data)

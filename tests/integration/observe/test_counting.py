@@ -57,4 +57,23 @@ async def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path):
                 counting.close()
 
 
+async def test_a_message_that_is_no_text_is_left_out_and_ends_no_counting(tmp_path: Path):
+    with served(tmp_path, "here") as broker:
+        async with JetLink(broker.url, name="test") as link:
+            assert await link.ready(within_s=20)
+            await link.ensure(PLAN)
+            stray = msgspec.json.encode(ended(1)).replace(b"tenant-1", b"tenant-\xff")
+            for id_, data in (("stray", stray), ("e-2-1", msgspec.json.encode(ended(2)))):
+                await link.put(subject("here", "stream.end"), data, id=id_, stream=EVENTS)
+            counting = Counting(Tally(tmp_path / "usage.db"), link, EVENTS, "here")
+            work = asyncio.create_task(counting.run())
+            try:
+                await until(lambda: counting.counted == 1 or work.done(), "the other one is counted", within_s=20)
+                assert (counting.counted, counting.malformed, work.done()) == (1, 1, False)
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                counting.close()
+
+
 pytestmark = pytest.mark.anyio

@@ -161,6 +161,7 @@ def test_a_message_that_is_no_event_stops_nobody(site: Site):
         async with JetLink(site.broker.url, name="somebody else") as link:
             assert await link.ready(within_s=10)
             await link.put("headrace.events.here.stream.end", b"hello", id="no-event", stream=EVENTS)
+            await link.put("headrace.events.here.stream.end", b'{"id": "\xff"}', id="no-text", stream=EVENTS)
 
     asyncio.run(put())
     site.ask("ops", "behind-no-event")

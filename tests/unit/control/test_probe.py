@@ -42,6 +42,7 @@ async def test_calls_that_bring_no_answer(reason, words):
 
 
 BAD_ANSWERS = [
+    ("vllm", {"/health": Response(503, b'{"detail": "\xff"}')}, (), "/health says 503"),
     ("vllm", {"/health": Response(503, b"")}, (), "/health says 503"),
     ("vllm", {"/health": OK}, (), "/v1/models says 404: Not Found"),
     ("vllm", {"/health": OK, "/v1/models": Response(401, b'{"error":"Unauthorized"}')}, ("m",), "api_key_env"),
@@ -62,6 +63,12 @@ async def test_bad_answers(engine, answers, models, words):
     assert words in finding.detail
     assert len(finding.detail) <= 120
     assert not finding.timed_out
+
+
+async def test_a_list_that_is_no_text_is_a_finding():
+    finding = await ask("vllm", {"/health": OK, "/v1/models": Response(200, CARDS.body.replace(b'"m"', b'"\xff"'))})
+    assert not finding.ok
+    assert "not what a vllm engine says" in finding.detail
 
 
 async def test_a_long_story_is_cut():

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from observe.collector import MAX_EVENT_BYTES, own_feed, take
+from observe.collector import MAX_EVENT_BYTES, Collector, Counts, own_feed, take
 from observe.counting import Counting
 from observe.door import door
 from observe.positions import Positions
@@ -22,6 +22,7 @@ from observe.settings import HealingSettings, ObserveSettings, ProberSettings
 from observe.spool import Spool
 from observe.tally import Tally
 from streamkit.ops.events import EventFeed, EventId
+from streamkit.ops.http_client import HttpClient
 from streamkit.ops.jetstream import JetLink
 from streamkit.ops.settings import SettingsError
 from streamkit.wire.telemetry import Event, subject
@@ -164,3 +165,26 @@ def test_what_cannot_start_says_so_in_a_line(
     err = capsys.readouterr().err
     assert line in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.anyio
+async def test_what_was_refused_is_not_asked_for_again():
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nid: life-7-1700\nevent: No.Kind\ndata: {}\n\n")
+        await writer.drain()
+        writer.close()
+
+    counts = Counts()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, HttpClient() as http:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        one = Collector("edge", url, site="here", http=http, spool=Spool(10_000), after="", counts=counts)
+        task = asyncio.create_task(one.run())
+        async with asyncio.timeout(10):
+            await until(lambda: len(asked) == 2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [b"last-event-id: life-7-1700" in head for head in asked] == [False, True]
+    assert counts.refused >= 1
