@@ -89,7 +89,7 @@ async def probe(client: Getter, backend: Backend, *, api_key: str = "", timeout_
         return Finding(ok=False, detail=_SHORT.get(error.reason, error.reason), timed_out=error.reason == "timeout")
     except _Unwell as error:
         return Finding(ok=False, detail=str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Finding(ok=False, detail=_cut(f"its answer is not what a {backend.engine} engine says: {error}"))
 
 
@@ -188,7 +188,7 @@ def _message(body: bytes) -> str:
     """Return the message inside an engine's error body: `{"error": {"message"}}`, `{"error"}` or `{"detail"}`."""
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     if not isinstance(content, dict):
         return ""

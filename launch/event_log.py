@@ -133,7 +133,7 @@ async def found_events(
             async for message in messages:
                 try:
                     event = _DECODER.decode(message.data)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                     print(f"{url}: message {message.sequence} is no event: {error}", file=sys.stderr)
                     continue
                 if asked.takes(event):

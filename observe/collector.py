@@ -128,7 +128,7 @@ def take(spool: Spool, feed: str, site: str, id_: EventId, kind: str, data: byte
         return False
     try:
         fields = msgspec.json.decode(data, type=dict[str, object])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     event = Event(id=str(id_), kind=kind, site=site, source=feed, at_ms=id_.at_ms, fields=fields)
     spool.push(Spooled(event.id, feed, subject(site, kind), msgspec.json.encode(event)))

@@ -99,7 +99,7 @@ class Counting:
             after = message.sequence
             try:
                 batch.append((message.sequence, _DECODER.decode(message.data)))
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self.malformed += 1
             gathered.set()
             while len(batch) >= _BATCH:  # noqa: ASYNC110 - the writer takes what is there within its pause

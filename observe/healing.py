@@ -140,7 +140,7 @@ def _message(body: bytes) -> str:
     """Return what a refusal says."""
     try:
         return str(msgspec.json.decode(body)["error"]["message"])[:_WHY]
-    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return body.decode("utf-8", "replace")[:_WHY]
 
 

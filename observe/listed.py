@@ -56,5 +56,5 @@ async def listed(http: HttpClient, control_url: str, headers: Headers) -> dict[s
         if answer.status != 200:
             return None
         return {line.name: line for line in msgspec.json.decode(answer.body, type=_Lines).data}
-    except (HttpError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -39,7 +39,7 @@ class Positions:
             self._written = {feed: id_ for feed, id_ in found.items() if _is_id(id_)}
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.event(_log, "positions.unread", level=logging.WARNING, file=str(self._path), why=str(error))
         return dict(self._written)
 

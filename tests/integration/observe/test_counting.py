@@ -63,13 +63,14 @@ async def test_a_message_that_is_no_text_is_left_out_and_ends_no_counting(tmp_pa
             assert await link.ready(within_s=20)
             await link.ensure(PLAN)
             stray = msgspec.json.encode(ended(1)).replace(b"tenant-1", b"tenant-\xff")
-            for id_, data in (("stray", stray), ("e-2-1", msgspec.json.encode(ended(2)))):
+            deep = msgspec.json.encode(ended(1)).replace(b'"gpu0"', b"[" * 20_000 + b"]" * 20_000)
+            for id_, data in (("stray", stray), ("deep", deep), ("e-2-1", msgspec.json.encode(ended(2)))):
                 await link.put(subject("here", "stream.end"), data, id=id_, stream=EVENTS)
             counting = Counting(Tally(tmp_path / "usage.db"), link, EVENTS, "here")
             work = asyncio.create_task(counting.run())
             try:
                 await until(lambda: counting.counted == 1 or work.done(), "the other one is counted", within_s=20)
-                assert (counting.counted, counting.malformed, work.done()) == (1, 1, False)
+                assert (counting.counted, counting.malformed, work.done()) == (1, 2, False)
             finally:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)

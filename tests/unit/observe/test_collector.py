@@ -49,6 +49,7 @@ def test_an_event_of_a_feed_is_put_into_its_envelope():
         ("", b"{}"),
         ("stream.end", b"[]"),
         ("stream.end", b"{"),
+        ("stream.end", b'{"deep":' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
         ("stream.end", json.dumps({"text": "x" * MAX_EVENT_BYTES}).encode()),
     ],
 )
