@@ -146,7 +146,7 @@ async def _read(request: Request, decoder: msgspec.json.Decoder[T], timeout_ms: 
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HeadraceError(Code.INVALID_REQUEST, f"the body is not JSON: {error}") from None
 
 

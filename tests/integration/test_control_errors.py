@@ -18,6 +18,8 @@ ERRORS = [
     ("POST", "/v1/route", b"{}", 400, "model", "missing required field model"),
     ("POST", "/v1/route", b'{"model":"m","prompt":"x"}', 400, "prompt", "unknown field prompt"),
     ("POST", "/v1/route", b"{nonsense", 400, None, "not JSON"),
+    ("POST", "/v1/route", b'{"model": "\xff"}', 400, None, "not JSON"),
+    ("POST", "/v1/holds", b'{"backend": "\xff"}', 400, None, "not JSON"),
     ("POST", "/v1/sync", b'{"edge":{"header":{"instance":"?","sequence":0}}}', 400, "edge.header.instance", "node"),
     ("POST", "/v1/sync", b'{"edge":{"header":{"sequence":0}}}', 400, "edge.header.instance", "instance"),
     ("POST", "/v1/route", b" " * (BODY_LIMIT_BYTES + 1), 413, None, "65536"),
