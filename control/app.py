@@ -23,6 +23,7 @@ from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.ids import Instance
 from streamkit.wire.route import RouteRequest
 from streamkit.wire.state import SyncRequest
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["BODY_LIMIT_BYTES", "application"]
 
@@ -146,7 +147,7 @@ async def _read(request: Request, decoder: msgspec.json.Decoder[T], timeout_ms: 
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise HeadraceError(Code.INVALID_REQUEST, f"the body is not JSON: {error}") from None
 
 

@@ -14,6 +14,7 @@ import msgspec
 from streamkit.flow.clock import MONOTONIC, Clock
 from streamkit.wire.ids import Instance
 from streamkit.wire.state import STALE_MS, STATE_VERSION, ArbiterState, Pressure, Residence
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["IGNORED", "Arbiters", "Word"]
 
@@ -71,7 +72,7 @@ class Arbiters:
             # The subject's last part and the instance's node are both the host.
             if state.header.version != STATE_VERSION or instance.node != state.host:
                 raise ValueError
-        except (msgspec.MsgspecError, ValueError):
+        except (*UNREADABLE, ValueError):
             self.ignored["malformed"] += 1
             return False
         why = self._take(state, instance)

@@ -13,6 +13,7 @@ import msgspec
 from control.health import Finding
 from streamkit.ops.http_client import HttpError, Response
 from streamkit.wire.backend import Backend, Engine
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Getter", "probe"]
 
@@ -89,7 +90,7 @@ async def probe(client: Getter, backend: Backend, *, api_key: str = "", timeout_
         return Finding(ok=False, detail=_SHORT.get(error.reason, error.reason), timed_out=error.reason == "timeout")
     except _Unwell as error:
         return Finding(ok=False, detail=str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         return Finding(ok=False, detail=_cut(f"its answer is not what a {backend.engine} engine says: {error}"))
 
 
@@ -188,7 +189,7 @@ def _message(body: bytes) -> str:
     """Return the message inside an engine's error body: `{"error": {"message"}}`, `{"error"}` or `{"detail"}`."""
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     if not isinstance(content, dict):
         return ""

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from streamkit.ops.file_form import FileForm, FormError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["MEMORY", "SCHEMA", "StoreError", "connected", "explained"]
 
@@ -54,7 +53,7 @@ def explained(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {_words(error)}") from error
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise StoreError(f"{path}: holds a tenant that cannot be read: {error}") from error
 
 

@@ -23,6 +23,7 @@ from streamkit.ops.settings import SettingsError
 from streamkit.ops.tls import ServerTls, trusting
 from streamkit.wire.ids import Instance, node_name
 from streamkit.wire.state import EdgeReport, Header, Snapshot, SyncRequest
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["check_exposure", "control_headers", "control_trust", "exposed_at"]
 
@@ -97,7 +98,7 @@ def check_exposure(settings: EdgeSettings) -> None:
 def _demanded(answer: Response) -> bool:
     try:
         return msgspec.json.decode(answer.body, type=Snapshot).keys.required
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise SettingsError(f"control_url: what answers there is no control: {error}") from None
 
 

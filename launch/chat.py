@@ -16,6 +16,7 @@ import msgspec
 from launch.screen import Screen
 from streamkit.ops import server
 from streamkit.ops.http_client import HttpClient, HttpError, Stream
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["chat"]
 
@@ -120,7 +121,7 @@ async def _first_model(http: HttpClient, url: str, headers: list[tuple[str, str]
         raise _failure_of(listed.status, listed.body)
     try:
         return str(msgspec.json.decode(listed.body)["data"][0]["id"])
-    except (msgspec.DecodeError, LookupError, TypeError):
+    except (*UNREADABLE, LookupError, TypeError):
         raise _Failure(f"{url} serves no model yet; name one with --model") from None
 
 
@@ -135,7 +136,7 @@ async def _read(lines: AsyncIterator[str], answer: _Answer, screen: Screen | Non
             return
         try:
             chunk = msgspec.json.decode(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             raise _Failure("the stream carried an event that is not JSON") from None
         if "error" in chunk:
             raise _failure_of(None, data.encode())
@@ -171,7 +172,7 @@ def _failure_of(status: int | None, body: bytes) -> _Failure:
     try:
         error = msgspec.json.decode(body)["error"]
         message, code = (error["message"], error.get("code")) if isinstance(error, dict) else (error, None)
-    except (msgspec.DecodeError, LookupError, TypeError):
+    except (*UNREADABLE, LookupError, TypeError):
         pass
     lead = "the stream failed" if status is None else f"refused with {status}"
     return _Failure(f"{lead}{f' ({code})' if code else ''}: {message}", None if code is None else str(code))

@@ -11,6 +11,7 @@ import msgspec
 
 from streamkit.ops.http_client import HttpClient, HttpError, Response
 from streamkit.wire.backend import Backend, Engine
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["USUAL", "Finding", "find"]
 
@@ -100,7 +101,7 @@ def _predicts(response: Response | None) -> bool:
 def _json(response: Response) -> Any:
     try:
         return msgspec.json.decode(response.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 

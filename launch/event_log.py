@@ -20,6 +20,7 @@ from streamkit.ops.jetstream import JetError, JetLink
 from streamkit.ops.options import Parser
 from streamkit.ops.settings import SettingsError
 from streamkit.wire.telemetry import CENTRAL, EVENTS, KIND, SITE, Event
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Filter", "Found", "found_events", "kind", "plain", "run", "site"]
 
@@ -133,7 +134,7 @@ async def found_events(
             async for message in messages:
                 try:
                     event = _DECODER.decode(message.data)
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                except UNREADABLE as error:
                     print(f"{url}: message {message.sequence} is no event: {error}", file=sys.stderr)
                     continue
                 if asked.takes(event):

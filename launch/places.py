@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from streamkit.ops.settings import SettingsError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Places"]
 
@@ -75,6 +76,6 @@ def _read(path: str) -> list[str]:
         ready = msgspec.json.decode(Path(path).read_bytes(), type=_Ready)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}: is it running?") from None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise SettingsError(f"{path}: no ready file: {error}") from None
     return list(dict.fromkeys(ready.urls()))

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamkit.ops.catalog import Metric
 from streamkit.ops.http_client import HttpClient
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Scrape", "Window", "scrape"]
 
@@ -77,7 +78,7 @@ async def scrape(http: HttpClient, url: str) -> Scrape | None:
     try:
         state = msgspec.json.decode(ready.body, type=_Ready).state
         families = list(text_string_to_metric_families(page.body.decode()))
-    except (msgspec.MsgspecError, ValueError):
+    except (*UNREADABLE, ValueError):
         return None
     if page.status != 200:
         return None

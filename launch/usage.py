@@ -21,6 +21,7 @@ from streamkit.ops.command import carry_out
 from streamkit.ops.http_client import HttpClient, HttpError
 from streamkit.ops.options import Parser
 from streamkit.ops.settings import SettingsError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["main", "table"]
 
@@ -77,12 +78,12 @@ async def _asked(options: argparse.Namespace) -> _Answer:
     if answer.status != 200:
         try:
             message = msgspec.json.decode(answer.body)["error"]["message"]
-        except (msgspec.MsgspecError, LookupError, TypeError):
+        except (*UNREADABLE, LookupError, TypeError):
             message = f"status {answer.status}"
         raise SettingsError(f"{options.url}: {message}")
     try:
         return msgspec.json.decode(answer.body, type=_Answer)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise SettingsError(f"{options.url}: what answers there is no observe: {error}") from None
 
 

@@ -15,6 +15,7 @@ from streamkit.ops import log
 from streamkit.ops.events import EVERYTHING, LOST, EventFeed, EventId
 from streamkit.ops.http_client import HttpClient, HttpError
 from streamkit.wire.telemetry import KIND, Event, subject
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["MAX_EVENT_BYTES", "Collector", "Counts", "own_feed"]
 
@@ -128,7 +129,7 @@ def take(spool: Spool, feed: str, site: str, id_: EventId, kind: str, data: byte
         return False
     try:
         fields = msgspec.json.decode(data, type=dict[str, object])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
     event = Event(id=str(id_), kind=kind, site=site, source=feed, at_ms=id_.at_ms, fields=fields)
     spool.push(Spooled(event.id, feed, subject(site, kind), msgspec.json.encode(event)))
@@ -139,7 +140,7 @@ def _lost(data: str) -> int:
     """Return how many events a feed says that it had forgotten: one at least, or it would not say so."""
     try:
         return msgspec.json.decode(data, type=_Lost).count
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return 1
 
 

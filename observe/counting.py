@@ -17,6 +17,7 @@ from observe.tally import Tally
 from streamkit.ops import log
 from streamkit.ops.jetstream import JetLink
 from streamkit.wire.telemetry import Event, SpentState, day_of, month_of, spent_subject, subjects
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Counting"]
 
@@ -99,7 +100,7 @@ class Counting:
             after = message.sequence
             try:
                 batch.append((message.sequence, _DECODER.decode(message.data)))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            except UNREADABLE:
                 self.malformed += 1
             gathered.set()
             while len(batch) >= _BATCH:  # noqa: ASYNC110 - the writer takes what is there within its pause

@@ -16,6 +16,7 @@ from observe.settings import HealingSettings
 from streamkit.ops import catalog, log
 from streamkit.ops.http_client import Headers, HttpClient, HttpError
 from streamkit.ops.metrics import Metrics
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Healing", "Tell"]
 
@@ -140,7 +141,7 @@ def _message(body: bytes) -> str:
     """Return what a refusal says."""
     try:
         return str(msgspec.json.decode(body)["error"]["message"])[:_WHY]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+    except (*UNREADABLE, LookupError, TypeError):
         return body.decode("utf-8", "replace")[:_WHY]
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from streamkit.ops.http_client import Headers, HttpClient, HttpError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Listed", "listed"]
 
@@ -56,5 +57,5 @@ async def listed(http: HttpClient, control_url: str, headers: Headers) -> dict[s
         if answer.status != 200:
             return None
         return {line.name: line for line in msgspec.json.decode(answer.body, type=_Lines).data}
-    except (HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (HttpError, *UNREADABLE):
         return None

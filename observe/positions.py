@@ -11,6 +11,7 @@ import msgspec
 
 from streamkit.ops import log
 from streamkit.ops.events import EventId
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Positions"]
 
@@ -39,7 +40,7 @@ class Positions:
             self._written = {feed: id_ for feed, id_ in found.items() if _is_id(id_)}
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (OSError, *UNREADABLE) as error:
             log.event(_log, "positions.unread", level=logging.WARNING, file=str(self._path), why=str(error))
         return dict(self._written)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from observe.detect import Probe
 from streamkit.ops.http_client import Headers, HttpClient, HttpError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Probed", "Prober"]
 
@@ -158,7 +159,7 @@ def _says(choice: _Choice) -> bool:
 def _read(payload: str) -> _Frame | None:
     try:
         return _FRAME.decode(payload.encode())
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 

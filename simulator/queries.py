@@ -20,6 +20,7 @@ from simulator.message import Request
 from simulator.request import body_of, model_of
 from simulator.template import chat_prompt
 from simulator.vram import VramScript
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Queries"]
 
@@ -208,7 +209,7 @@ class Queries:
         """`POST /sim/gpu`: see `VramScript`."""
         try:
             self._engine.vram.script(msgspec.json.decode(request.body, type=VramScript))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise EngineError(str(error)) from None
         self.gpu(exchange, request)
 

@@ -10,6 +10,7 @@ import msgspec
 from compositor.speech.settings import SpeechSettings
 from streamkit.ops.http_client import ByteStream, HttpClient, HttpError
 from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["OpenAiEngine"]
 
@@ -165,7 +166,7 @@ def _said(body: bytes) -> str:
     """Return what an OpenAI error body says, shortened."""
     try:
         found = msgspec.json.decode(body, type=_Envelope).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return ""
     message = " ".join((found.message if found else "").split())[:_TOLD_CHARACTERS]
     return f": {message}" if message else ""

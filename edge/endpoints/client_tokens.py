@@ -14,6 +14,7 @@ from edge.streams.contracts import Reply
 from edge.transports.http import Receive, Scope, read_body
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.tokens import Claims, signed
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["PATH", "issue", "serve_client_tokens"]
 
@@ -130,5 +131,5 @@ def _parsed(body: bytes) -> TokenRequest:
             what = _FORMS[path]
         text = f"`{path}`: {what}." if path else f"The body must be a JSON object: {what}."
         raise HeadraceError(Code.INVALID_REQUEST, text, param=path or "body") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise HeadraceError(Code.INVALID_REQUEST, f"The body is not valid JSON: {error}.", param="body") from None

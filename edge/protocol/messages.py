@@ -10,6 +10,7 @@ import msgspec
 
 from edge.protocol.request import unreadable
 from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["check_name", "check_start", "decoded", "malformed", "name_in"]
 
@@ -73,7 +74,7 @@ def name_in(message: bytes, types: Container[str]) -> str:
     """Return the name of the stream that a refused message wanted to begin, or "" where there is none to be read."""
     try:
         said = msgspec.json.decode(message, type=_Named)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     return said.id if said.type in types and _NAME.fullmatch(said.id) is not None else ""
 

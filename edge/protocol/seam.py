@@ -17,6 +17,7 @@ import msgspec
 
 from edge.protocol.splice import append_item, set_member, top_level
 from streamkit.wire.openai import payload_of
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Seam", "unfit"]
 
@@ -186,7 +187,7 @@ class Seam:
             self._created = _found(_CREATED, payload)
         try:
             chunk = _CHUNK.decode(payload)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             self.possible = False
             return
         for choice in chunk.choices:

@@ -16,6 +16,7 @@ from edge.protocol.splice import top_level
 from streamkit.wire.errors import TABLE, Code, HeadraceError, envelope
 from streamkit.wire.events import Mark
 from streamkit.wire.openai import error_of, marks_of, payload_of
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = [
     "EventFrames",
@@ -277,7 +278,7 @@ def _meaning(payload: bytes) -> tuple[int, HeadraceError | None]:
     """Return the HTTP status that an error in mid-stream would have had; and the error, if it is one of ours."""
     try:
         code = msgspec.json.decode(payload, type=_Framed).error.code
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         code = None
     if isinstance(code, str) and code in _CODES:
         error = HeadraceError(_CODES[code], "")

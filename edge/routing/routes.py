@@ -15,6 +15,7 @@ from streamkit.ops.metrics import Metrics
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.route import RouteAnswer, RouteRequest
 from streamkit.wire.state import CACHE_MS
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Routes"]
 
@@ -143,7 +144,7 @@ class Routes:
                 raise HttpError("status", f"{self._url} answered {response.status}")
             try:
                 answer = msgspec.json.decode(response.body, type=RouteAnswer)
-            except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+            except UNREADABLE as exc:
                 raise HttpError("body", f"{self._url} answered what is no route: {exc}") from exc
             self._keep(request, _Entry(answer, epoch))
         except HttpError as exc:

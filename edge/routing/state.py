@@ -16,6 +16,7 @@ import msgspec
 
 from streamkit.ops.http_client import Headers, HttpClient, HttpError
 from streamkit.wire.state import EdgeReport, Snapshot, SyncRequest
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["HttpStateSource", "StateSource"]
 
@@ -94,7 +95,7 @@ class HttpStateSource:
             began = monotonic()
             try:
                 news = await self._poll()
-            except (HttpError, msgspec.DecodeError, msgspec.ValidationError) as exc:
+            except (HttpError, *UNREADABLE) as exc:
                 if self._failures == 0:
                     _LOG.warning("control does not answer; going on with what is cached: %s", exc)
                 wait_s = _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]

@@ -11,6 +11,7 @@ from edge.sources.connection import Connection, Head
 from edge.sources.pool import ConnectError, Pool
 from edge.streams.contracts import Reply
 from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["CONTENT_TYPE", "packed", "run_errand"]
 
@@ -89,7 +90,7 @@ async def run_errand(pool: Pool, head: bytes, body: bytes, *, timeout_s: float) 
     except TimeoutError:
         text = "The edge that has this avatar session did not answer in time. Try again shortly."
         raise HeadraceError(Code.BACKEND_TIMEOUT, text) from None
-    except msgspec.DecodeError:
+    except UNREADABLE:
         text = "The edge that has this avatar session answered with what nobody can read."
         raise HeadraceError(Code.BACKEND_ERROR, text) from None
     finally:

@@ -17,6 +17,7 @@ from edge.streams.slow_reader import SlowReader
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.openai import DONE
 from streamkit.wire.sse import CONTENT_TYPE, whole_bytes
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["PeerLimits", "PeerReading"]
 
@@ -252,6 +253,6 @@ def _refusal(body: bytes) -> HeadraceError:
     try:
         told = msgspec.json.decode(body, type=_Envelope).error
         code = Code(told.code)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+    except (*UNREADABLE, ValueError):
         return HeadraceError(Code.BACKEND_ERROR, "The edge that has this stream answered with what nobody can read.")
     return HeadraceError(code, told.message, param=told.param)

@@ -17,6 +17,7 @@ import msgspec
 from launch.doctor.finding import Finding, bad, good, warning
 from streamkit.ops.http_client import HttpClient, HttpError, Response
 from streamkit.wire.backend import Backend
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["engine", "reached", "skew_s"]
 
@@ -135,5 +136,5 @@ def _models(answer: Response) -> list[str] | None:
 def _decoded(answer: Response) -> Any:
     try:
         return msgspec.json.decode(answer.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None

@@ -16,6 +16,7 @@ from launch.doctor.roles import Address
 from streamkit.ops.http_client import HttpClient, HttpError
 from streamkit.ops.listener import BindError, Listener, bound
 from streamkit.wire.address import place
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["listening"]
 
@@ -72,7 +73,7 @@ async def _runs(http: HttpClient, service: str, addresses: Iterable[Address]) ->
     if service == "simulator":
         pages = [f"http://{place(address.host, address.port)}/sim/fault" for address in own]
     for page in pages:
-        with contextlib.suppress(HttpError, msgspec.DecodeError):
+        with contextlib.suppress(HttpError, *UNREADABLE):
             answer = await http.get(page, timeout_ms=_ASK_MS)
             if answer.status == 200 and isinstance(msgspec.json.decode(answer.body), dict):
                 return True

@@ -16,6 +16,7 @@ import msgspec
 
 from loadtest.chaos.proxy import ChaosProxy
 from loadtest.chaos.toxics import Toxic
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Control"]
 
@@ -73,7 +74,7 @@ class Control:
             case "PUT", "/toxics":
                 try:
                     proxy.set(*msgspec.json.decode(body, type=list[Toxic]))
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     return "400 Bad Request", {"error": str(error)}
             case "DELETE", "/toxics":
                 proxy.clear()

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from streamkit.wire.unreadable import UNREADABLE
+
 __all__ = ["DONE", "Answer", "misplaced"]
 
 DONE: Final = b"[DONE]"
@@ -82,7 +84,7 @@ class Answer:
     def _take(self, data: bytes, now_s: float) -> None:
         try:
             frame: Any = msgspec.json.decode(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.error = f"an event that is no JSON: {data[:80]!r}"
             return
         if not isinstance(frame, dict):

@@ -17,6 +17,7 @@ import msgspec
 
 from streamkit.ops.nats_link import NatsLink
 from streamkit.ops.streams import Source, SourceFigures, Stored, StreamAnswer, StreamFigures, StreamPlan
+from streamkit.wire.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
@@ -237,7 +238,7 @@ class JetLink(NatsLink):
             message = await client.request(subject, b"", timeout=within_s)
         try:
             answer = msgspec.json.decode(message.data, type=StreamAnswer)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise JetError(f"no answer of JetStream: {error}") from error
         if answer.error is None:
             return answer

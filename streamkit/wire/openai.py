@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from streamkit.wire.events import Mark
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = [
     "DONE",
@@ -158,7 +159,7 @@ def usage_of(body: bytes, *, event: bool) -> Usage | None:
     """Return the usage of a JSON body, or of an SSE event, or None where there is none that can be read."""
     try:
         return msgspec.json.decode(payload_of(body) if event else body, type=_UsageChunk).usage
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -169,7 +170,7 @@ def error_of(body: bytes, *, event: bool) -> ErrorBody | None:
     """
     try:
         envelope = msgspec.json.decode(payload_of(body) if event else body, type=_Envelope)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     found = envelope.error if envelope.error is not None else envelope.detail or envelope.message
     if isinstance(found, dict):

@@ -16,6 +16,8 @@ from typing import Final
 
 import msgspec
 
+from streamkit.wire.unreadable import UNREADABLE
+
 __all__ = ["MAX_TOKEN_CHARS", "PREFIX", "Claims", "signed", "verified"]
 
 PREFIX: Final = "hrt-"
@@ -65,7 +67,7 @@ def verified(token: str, secret: bytes) -> Claims | None:
         return None
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=Claims)
-    except (binascii.Error, msgspec.MsgspecError, UnicodeDecodeError):
+    except (binascii.Error, *UNREADABLE):
         return None
 
 

@@ -10,6 +10,7 @@ import msgspec
 from core_gpu.arbiter.adapters.contract import AdapterError, Busy, Measure, ModelState, Room, Status, released_mb
 from streamkit.flow.clock import MONOTONIC, Clock
 from streamkit.ops.http_client import HttpClient, HttpError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["OllamaAdapter"]
 
@@ -126,5 +127,5 @@ class OllamaAdapter:
             raise AdapterError(f"{path} answered {answer.status}")
         try:
             return msgspec.json.decode(answer.body, type=type_)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise AdapterError(f"{path} is not what Ollama says: {error}") from None

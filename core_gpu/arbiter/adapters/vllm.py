@@ -12,6 +12,7 @@ import msgspec
 from core_gpu.arbiter.adapters.contract import AdapterError, Busy, Measure, ModelState, Room, Status, released_mb
 from streamkit.flow.clock import MONOTONIC, Clock
 from streamkit.ops.http_client import HttpClient, HttpError, Response
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["VllmAdapter", "metric"]
 
@@ -137,7 +138,7 @@ class VllmAdapter:
 
     async def _discover(self) -> None:
         """Learn what it serves; one that wants a key for that must have its models configured."""
-        with contextlib.suppress(HttpError, msgspec.MsgspecError):
+        with contextlib.suppress(HttpError, *UNREADABLE):
             answer = await self._get("/v1/models")
             if answer.status == 200:
                 self.models = tuple(card.id for card in msgspec.json.decode(answer.body, type=_Cards).data)
@@ -148,7 +149,7 @@ class VllmAdapter:
             return False  # without sleep mode there is no such page
         try:
             return msgspec.json.decode(answer.body, type=_Sleeping).is_sleeping
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return False
 
     async def _get(self, path: str) -> Response:

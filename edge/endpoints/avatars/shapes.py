@@ -13,6 +13,7 @@ from edge.protocol.form import fields_of
 from edge.transports.http import Scope, header
 from streamkit.wire.errors import Code, HeadraceError
 from streamkit.wire.pb import compositor_pb2 as pb
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["check_method", "check_type", "of_form", "row_of"]
 
@@ -99,7 +100,7 @@ def of_form(watch: Watch, body: bytes, content_type: bytes) -> tuple[Watch, byte
         raise HeadraceError(Code.INVALID_REQUEST, "The form has no field `sdp`.", param="sdp")
     try:
         session = msgspec.json.decode(fields.get("session", b"{}"), type=_Realtime)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         text = f"`session` must be a JSON object: {exc}."
         raise HeadraceError(Code.INVALID_REQUEST, text, param="session") from None
     asked = msgspec.structs.replace(

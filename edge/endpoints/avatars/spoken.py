@@ -13,6 +13,7 @@ import msgspec
 from edge.protocol.sentences import Sentences
 from edge.streams.contracts import Outlet
 from streamkit.wire.errors import HeadraceError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Spoken"]
 
@@ -108,7 +109,7 @@ class Spoken:
             return
         try:
             chunk = _DECODER.decode(payload)
-        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return  # no chunk of a chat; the viewer gets it as it is
         if bytes(chunk.error) not in (b"", b"null"):
             # The answer broke off: half a sentence is not spoken as if it were one.

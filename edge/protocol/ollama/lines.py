@@ -6,6 +6,7 @@ import msgspec
 
 from edge.protocol.malformed import MalformedError
 from streamkit.wire.sse import EventTooLargeError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["Line", "LineSplitter", "Message", "ToolCall", "line_of"]
 
@@ -61,7 +62,7 @@ def line_of(data: bytes, *, chat: bool) -> Line:
     except msgspec.ValidationError as exc:
         # Names a type and a place, never a value.
         raise MalformedError(f"a line of another shape: {exc}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise MalformedError("a line that is not valid JSON") from None
     if line.error is None and not line.done and (line.message is None if chat else line.response is None):
         raise MalformedError(f"a line without `{'message' if chat else 'response'}`")

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from streamkit.wire.errors import Code, HeadraceError
+from streamkit.wire.unreadable import UNREADABLE
 
 __all__ = ["messages_of", "refuse"]
 
@@ -144,7 +145,7 @@ def _arguments(text: object, at: str) -> msgspec.Raw:
     raw = text.strip() or "{}"
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except UNREADABLE:
         raise refuse(at, "must be a string that holds a JSON object, and is not valid JSON") from None
     if not isinstance(value, dict):
         raise refuse(at, "must be a string that holds a JSON object")

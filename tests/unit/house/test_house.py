@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -50,6 +51,19 @@ def test_modules_are_short_or_say_why_they_are_not():
         assert len(lines) <= HARD_CAP, f"{path.relative_to(ROOT)} has {len(lines)} lines: what two things is it?"
         if len(lines) > SOFT_CAP:
             assert "because" in lines[0], f"{path.relative_to(ROOT)}: {len(lines)} lines and no reason in line 1"
+
+
+def test_who_decodes_foreign_json_knows_all_that_the_decoder_raises():
+    """By `streamkit.wire.unreadable`, but for files of our own, and for readers that name each way of being wrong."""
+    own = {"streamkit/wire/unreadable.py", "launch/broker.py", "launch/up.py", "loadtest/launched.py"}
+    named = {"edge/protocol/messages.py", "edge/protocol/request.py", "simulator/request.py"}
+    pipe = {"compositor/speech/espeak/process.py"}
+    found = set()
+    for path in _modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("MsgspecError", "DecodeError"):
+                found.add(str(path.relative_to(ROOT)))
+    assert found - own - named - pipe == set()
 
 
 def test_no_module_is_named_for_nothing():

@@ -172,6 +172,8 @@ FAULTS: dict[str, Callable[[Control], object]] = {
     "500": lambda control: control.says(b"{}", 500),
     "nonsense": lambda control: control.says(b"<html>"),
     "another schema": lambda control: control.says(b'{"decision_id":1}'),
+    "no UTF-8": lambda control: control.says(b'{"decision_id":"\xff","ttl_ms":1}'),
+    "too deep": lambda control: control.says(b"[" * 40_000),
 }
 
 
