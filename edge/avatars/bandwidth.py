@@ -32,6 +32,10 @@ _LOSSES: Final = 0.1
 _CALM_S: Final = 4.0
 _STEP: Final = 1.101
 _STEP_S: Final = 1.25
+#: Packets that were lost are sent again in this part of the rate, and so many bytes at once: asked for them all, a
+#: link that is overrun would carry nothing else.
+_REPEATS: Final = 0.25
+_BURST: Final = 32 * 1024
 
 
 class Bandwidth:
@@ -43,15 +47,17 @@ class Bandwidth:
     """
 
     __slots__ = (
-        "_began", "_bytes", "_changed", "_estimate_bps", "_fell", "_rose", "_sent", "_trouble", "_wanted_bps",
-        "target_bps",
+        "_began", "_bytes", "_changed", "_estimate_bps", "_fell", "_repeated", "_repeats", "_rose", "_sent",
+        "_trouble", "_wanted_bps", "target_bps",
     )  # fmt: skip
 
     def __init__(self, wanted_bps: int, now: float) -> None:
         self._wanted_bps = wanted_bps
         #: What pictures may take.
         self.target_bps = wanted_bps
-        self._began = self._rose = now
+        self._began = self._rose = self._repeated = now
+        #: Bytes that may be sent again now.
+        self._repeats = float(_BURST)
         self._changed = self._trouble = float("-inf")
         self._estimate_bps = 0
         #: An estimate fell, and has not been thought about.
@@ -89,6 +95,16 @@ class Bandwidth:
         if share <= _LOSSES or now - self._began < _SETTLED_S or now - self._changed < _PAUSE_S:
             return False
         return self._less(int(self._sent_bps(now) * (1 - share / 2)), now)
+
+    def may_repeat(self, size: int, now: float) -> bool:
+        """Return whether a lost packet of so many bytes may be sent again."""
+        rate = self.target_bps * _REPEATS / 8
+        self._repeats = min(_BURST, self._repeats + (now - self._repeated) * rate)
+        self._repeated = now
+        if self._repeats < size:
+            return False
+        self._repeats -= size
+        return True
 
     def _less(self, bps: int, now: float) -> bool:
         self._trouble = now

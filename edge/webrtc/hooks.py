@@ -3,6 +3,7 @@
 - A sender that passes packets through loses requests for a keyframe: its flag is read only where it encodes.
 - What the receiver's network takes (REMB) is put into the sender's own encoder, which nobody uses here.
 - What it says of packets that were lost is counted, and told to nobody.
+- Packets are sent again as often as they are asked for, whatever else waits.
 - Nothing tells when the other side was last heard.
 - Sender reports have the moment of sending as the time of what was sent, each stream its own.
 - Each sender is a media stream of its own, and browsers keep lips and voice together only within one.
@@ -14,6 +15,7 @@ from collections.abc import Callable
 
 import aioice
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCRtpTransceiver
+from aiortc.rtcrtpsender import RTP_HISTORY_SIZE  # type: ignore[attr-defined]
 from aiortc.rtp import (
     RTCP_PSFB_APP,
     AnyRtcpPacket,
@@ -27,6 +29,7 @@ __all__ = [
     "forget",
     "ice_connections",
     "in_one_stream",
+    "limit_repeats",
     "on_heard",
     "on_keyframe_request",
     "on_loss",
@@ -71,6 +74,19 @@ def on_loss(sender: RTCRtpSender, told: Callable[[float], None]) -> None:
         await handle(packet)
 
     sender._handle_rtcp_packet = handled  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def limit_repeats(sender: RTCRtpSender, may: Callable[[int], bool]) -> None:
+    """Send a lost packet again only where `may` says so of its bytes."""
+    again = sender._retransmit  # noqa: SLF001
+    history = vars(sender)["_RTCRtpSender__rtp_history"]
+
+    async def repeated(sequence_number: int) -> None:
+        packet = history.get(sequence_number % RTP_HISTORY_SIZE)
+        if packet is not None and may(len(packet.payload)):
+            await again(sequence_number)
+
+    sender._retransmit = repeated  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def say_time(sender: RTCRtpSender, time_of: Callable[[int], int]) -> None:

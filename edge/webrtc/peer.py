@@ -7,6 +7,7 @@ import logging
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 from aiortc import (
@@ -217,6 +218,7 @@ class Peer:
         if track.kind == "video":
             hooks.on_keyframe_request(sender, self.viewer.keyframe)
             hooks.on_remb(sender, lambda bits_per_s: self.viewer.session.estimated(self.viewer, bits_per_s))
+            hooks.limit_repeats(sender, lambda size: self.viewer.bandwidth.may_repeat(size, monotonic()))
             hooks.on_loss(sender, lambda share: self.viewer.session.lost(self.viewer, share))
 
     def _news(self) -> None:

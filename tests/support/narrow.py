@@ -102,8 +102,8 @@ def narrow_link(bits_per_s: float, *, queue_s: float = _QUEUE_S) -> Iterator[Nar
     try:
         asyncio.run_coroutine_threadsafe(link.__aenter__(), loop).result(10)
         yield link
-        asyncio.run_coroutine_threadsafe(link.__aexit__(), loop).result(10)
     finally:
+        asyncio.run_coroutine_threadsafe(link.__aexit__(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

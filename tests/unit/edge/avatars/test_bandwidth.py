@@ -89,6 +89,13 @@ def test_losses_count_by_half():
     assert not Link().bandwidth.lost(0.5, 2.9), "it has just begun"
 
 
+def test_lost_packets_are_sent_again_in_a_part_of_the_rate():
+    bandwidth = Bandwidth(WANTED, 0.0)
+    assert sum(bandwidth.may_repeat(1_024, 0.0) for _ in range(100)) == 32, "a burst"
+    again = sum(bandwidth.may_repeat(1_000, at / 1_000) for at in range(1, 10_001))
+    assert again in (249, 250), "a quarter of 800 kbit/s for ten seconds"
+
+
 def test_what_was_sent_is_forgotten_after_a_second():
     bandwidth = Bandwidth(WANTED, 0.0)
     bandwidth.told(700_000, 9.0)

@@ -18,11 +18,14 @@ from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_FIR,
     RTCP_PSFB_PLI,
+    RTCP_RTPFB_NACK,
     RtcpPacket,
     RtcpPsfbPacket,
     RtcpReceiverInfo,
     RtcpRrPacket,
+    RtcpRtpfbPacket,
     RtcpSrPacket,
+    RtpPacket,
     pack_remb_fci,
 )
 
@@ -110,6 +113,27 @@ async def test_losses_that_a_receiver_reports_are_heard():
     await sender._handle_rtcp_packet(RtcpRrPacket(ssrc=1, reports=[other, report]))
     assert told == [0.25]
     assert [one.packetsLost for one in (await sender.getStats()).values() if one.type == "remote-inbound-rtp"] == [9]
+    await pc.close()
+
+
+async def test_lost_packets_are_sent_again_where_they_may():
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    sender = pc.addTrack(Passing("video", lambda: None))
+    sent: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    sender.transport._send_rtp = send
+    asked: list[int] = []
+    hooks.limit_repeats(sender, lambda size: asked.append(size) or len(asked) < 2)
+    for number in (7, 8):
+        kept = RtpPacket(payload_type=96, sequence_number=number, ssrc=sender._ssrc, payload=b"x" * 50)
+        vars(sender)["_RTCRtpSender__rtp_history"][number % 128] = kept
+    nack = RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=1, media_ssrc=sender._ssrc, lost=[6, 7, 8])
+    await sender._handle_rtcp_packet(nack)
+    assert asked == [50, 50]
+    assert len(sent) == 1
     await pc.close()
 
 
