@@ -144,7 +144,7 @@ class Viewer:
     def _fate(self, tick: Tick, fate: Fate) -> None:
         unit = tick.unit
         self.session.went(tick, fate)
-        if fate == "sent":
+        if fate == "sent" and self.transport == "webrtc":  # a socket has no estimates
             self.bandwidth.sent(_size(unit, self.codec), monotonic())
         if fate == "sent" and self._sampling:
             timing = unit.timing
